@@ -1,0 +1,1 @@
+"""The monitor: observe, derive, publish."""

@@ -1,0 +1,1 @@
+"""The streamgauge command, one module a command family."""

@@ -1,0 +1,1 @@
+"""Arithmetic on values: snapshots in, a report out. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Reading Spark's streaming queries from what they leave behind."""

@@ -1,0 +1,1 @@
+"""Serving a report: exposition, JSON, status page."""

@@ -1,0 +1,1 @@
+"""A real Kafka, a fake broker and loads, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""What runs in our own Faust workers and Spark jobs."""

@@ -1,0 +1,1 @@
+"""Faust agents that ship with streamgauge."""

@@ -1,0 +1,1 @@
+"""Small, real jobs to start from."""

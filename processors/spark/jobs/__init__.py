@@ -1,0 +1,1 @@
+"""The jobs themselves, one file each, fit for spark-submit."""

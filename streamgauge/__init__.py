@@ -1,0 +1,1 @@
+"""What runs inside other people's processes: one-line observers, standard library only."""
