@@ -394,7 +394,8 @@ class PartitionColumns:
 class PositionColumns:
     """What the coordinators said: ``committed`` is the next offset to be read, -1 where there is none or it is unknown.
 
-    ``why`` is 0 where committed is known, ``Why.NO_COMMIT`` where an assigned partition has no commit, else the failure.
+    ``why`` is 0 where committed is known, ``Why.NO_COMMIT`` where an assigned partition has no commit,
+    else the failure.
     """
 
     layout: PositionLayout
@@ -446,7 +447,7 @@ class SparkBatch:
     """One committed micro-batch, from its two files.
 
     ``planned_at`` is batchTimestampMs; ``committed_at`` the modification time of its commit file;
-    ``duration_seconds`` None where the batch spans a restart (spark.md 1.6). ``input_rows`` is the sum of its offset ranges,
+    ``duration_seconds`` None where the batch spans a restart. ``input_rows`` is the sum of its offset ranges,
     an upper bound on compacted or transactional topics; None where a start is unknown.
     """
 
@@ -461,7 +462,8 @@ class SparkBatch:
 class SparkQuery:
     """A streaming query as its checkpoint shows it. Offsets are exclusive, like Kafka's committed offset.
 
-    ``committed`` are the positions after the last committed batch, ``planned`` those of the batch in flight (if one is).
+    ``committed`` are the positions after the last committed batch, ``planned`` those of the batch in flight
+    (empty when none is).
     """
 
     consumer: Consumer
@@ -584,7 +586,8 @@ class ConsumerTopicColumns:
 class ConsumerColumns:
     """One row a consumer of ``PositionLayout.consumers``.
 
-    ``lag_records`` and ``lag_seconds`` are unknown with any partition unknown; ``known_lag_records`` sums the known ones.
+    ``lag_records`` and ``lag_seconds`` are unknown with any partition unknown; ``known_lag_records`` sums
+    the known ones.
     ``members`` -1 where not read. ``over_objective``: 1 yes, 0 no, -1 unknown.
     """
 
@@ -633,7 +636,9 @@ class SparkFacts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClusterReport:
-    """Everything known of one cluster at one moment. ``groups`` and ``consumers`` rows follow ``positions.layout.consumers``.
+    """Everything known of one cluster at one moment.
+
+    ``groups`` and ``consumers`` rows follow ``positions.layout.consumers``.
 
     ``spark`` maps a consumer's index to its query; ``requests_total`` and ``failures_total`` count since the start,
     by (source, api) and (source, scope).
