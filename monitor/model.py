@@ -361,9 +361,9 @@ class PositionLayout:
         return np.repeat(np.arange(len(self.consumers), dtype=np.int32), np.diff(self.starts))
 
     def same_rows(self, other: PositionLayout) -> bool:
-        """Return whether both name the same positions in the same order, over the same partition layout."""
+        """Return whether both name the same positions in the same order, over the same partitions."""
         return self is other or (
-            self.partitions is other.partitions
+            self.partitions.same_rows(other.partitions)
             and self.consumers == other.consumers
             and np.array_equal(self.starts, other.starts)
             and np.array_equal(self.row, other.row)
