@@ -162,9 +162,11 @@ def next_lookups(
     )
     age = np.maximum(at_ms - np.maximum(brackets.low_ms, 0), 0)
     fine = np.maximum(PRECISION_MS, age * PRECISION_SHARE)
-    # One look-up may still land on the record itself and turn an assumption into a proof.
-    neighbour = brackets.wanted - brackets.low == 1
-    open_ = lagging & (width > 0) & (brackets.low != brackets.wanted) & ((width > fine) | neighbour)
+    # One look-up may still land on the record itself and turn an assumption into a proof; and with the next record
+    # (or the end of the log) right behind, only landing tells the record from a marker.
+    beside = (brackets.wanted - brackets.low == 1) | (brackets.high == brackets.wanted + 1)
+    beside |= (brackets.high < 0) & (log_end == brackets.wanted + 1)
+    open_ = lagging & (width > 0) & (brackets.low != brackets.wanted) & ((width > fine) | beside)
     candidates = np.flatnonzero(open_ & (brackets.steps < MAX_STEPS) & (brackets.low < brackets.wanted))
     if not len(candidates) or limit <= 0:
         return None
