@@ -1,0 +1,392 @@
+"""Whom to ask, and asking: the brokers of a cluster, one bounded request at a time, and the map of its topics.
+
+The list of brokers comes from our own Metadata answers. When none of them can be asked, the configured
+addresses are tried again, so that a cluster that was away altogether is found again without help.
+
+A ``Poll`` is the notebook of one cycle: which brokers failed it, every failure, and whether the cluster
+counts as up. A broker that failed is not asked again in the same cycle, and is one entry however much
+depends on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from monitor.errors import TransportError
+from monitor.model import UNKNOWN, Failure, Int16s, Int32s, PartitionLayout, Why, why_name
+from monitor.observe.kafka import wire
+from monitor.observe.kafka.transport import Address, Request, Transport
+
+T = TypeVar("T")
+
+# Codes that pass by themselves, soon: a coordinator or leader that moves or is not ready.
+LEADER_NOT_AVAILABLE = 5
+NOT_LEADER_OR_FOLLOWER = 6
+COORDINATOR_LOAD_IN_PROGRESS = 14
+COORDINATOR_NOT_AVAILABLE = 15
+NOT_COORDINATOR = 16
+UNKNOWN_TOPIC_OR_PARTITION = 3
+TOPIC_AUTHORIZATION_FAILED = 29
+
+MOVING = frozenset({
+    Why.NO_LEADER,
+    LEADER_NOT_AVAILABLE,
+    NOT_LEADER_OR_FOLLOWER,
+    8,  # BROKER_NOT_AVAILABLE
+    9,  # REPLICA_NOT_AVAILABLE
+    COORDINATOR_LOAD_IN_PROGRESS,
+    COORDINATOR_NOT_AVAILABLE,
+    NOT_COORDINATOR,
+    74,  # FENCED_LEADER_EPOCH
+    75,  # UNKNOWN_LEADER_EPOCH
+    78,  # OFFSET_NOT_AVAILABLE: a new leader that does not know its high watermark yet (KIP-207)
+})  # fmt: skip
+
+# Codes that say nothing against the brokers: permissions, deletion races, what a broker does not offer.
+HARMLESS = frozenset({
+    Why.KNOWN,
+    Why.NO_COMMIT,
+    Why.TOPIC_GONE,
+    Why.UNSUPPORTED,
+    Why.SHARE_GROUP,
+    UNKNOWN_TOPIC_OR_PARTITION,
+    17,  # INVALID_TOPIC_EXCEPTION
+    24,  # INVALID_GROUP_ID
+    TOPIC_AUTHORIZATION_FAILED,
+    30,  # GROUP_AUTHORIZATION_FAILED
+    31,  # CLUSTER_AUTHORIZATION_FAILED
+    35,  # UNSUPPORTED_VERSION
+    43,  # UNSUPPORTED_FOR_MESSAGE_FORMAT
+    69,  # GROUP_ID_NOT_FOUND
+    100,  # UNKNOWN_TOPIC_ID
+})  # fmt: skip
+
+PAUSE_SECONDS = 0.2
+"""Between two tries within a cycle while a leader or coordinator moves."""
+
+HEAD_START_SECONDS = 0.5
+"""How long one address has for itself before the next is tried as well."""
+
+
+class Brokers:
+    """Asks brokers: each request bounded in time, counted by name, decoded."""
+
+    def __init__(self, transport: Transport, timeout_seconds: float) -> None:
+        self._transport = transport
+        self.timeout_seconds = timeout_seconds
+        self.requests: Counter[str] = Counter()
+
+    async def ask(
+        self,
+        address: Address,
+        api: wire.Api,
+        offered: tuple[int, int],
+        encode: Callable[[int], bytes],
+        decode: Callable[[bytes, int], T],
+    ) -> T:
+        """Send one request in the highest version both sides speak, and decode the answer.
+
+        Args:
+            address: The broker.
+            api: The request type.
+            offered: Lowest and highest version that ``encode`` and ``decode`` know.
+            encode: Version to request body.
+            decode: Answer and version to result; may raise MalformedError.
+
+        Raises:
+            TransportError: No answer within the timeout, no connection, no common version, or not decodable.
+        """
+        for attempt in (1, 2):
+            try:
+                return await self._ask_once(address, api, offered, encode, decode)
+            except TransportError as exc:
+                # The connection may have broken while nobody used it (broker restarted): a fresh one decides.
+                if exc.why != Why.DISCONNECTED or attempt == 2:  # noqa: PLR2004
+                    raise
+        raise AssertionError
+
+    async def _ask_once(
+        self,
+        address: Address,
+        api: wire.Api,
+        offered: tuple[int, int],
+        encode: Callable[[int], bytes],
+        decode: Callable[[bytes, int], T],
+    ) -> T:
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                version = _common(address, api, offered, await self._transport.versions(address))
+                request = Request(api.key, version, version >= api.flexible_from, encode(version))
+                self.requests[api.name] += 1
+                answer = await self._transport.send(address, request)
+        except TimeoutError as exc:
+            self._transport.drop(address)
+            message = f"{address} did not answer {api.name} within {self.timeout_seconds:g} s"
+            raise TransportError(message, Why.TIMEOUT) from exc
+        try:
+            return decode(answer, version)
+        except wire.MalformedError as exc:
+            message = f"the answer of {address} to {api.name} v{version} could not be decoded: {exc}"
+            raise TransportError(message, Why.MALFORMED) from exc
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._transport.close()
+
+
+def _common(address: Address, api: wire.Api, ours: tuple[int, int], theirs: Mapping[int, tuple[int, int]]) -> int:
+    low, high = theirs.get(api.key, (0, -1))
+    version = min(high, ours[1])
+    if version < max(low, ours[0]):
+        message = f"{address} offers {api.name} v{low} to v{high}, v{ours[0]} to v{ours[1]} wanted"
+        raise TransportError(message if high >= 0 else f"{address} does not offer {api.name}", Why.UNSUPPORTED)
+    return version
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterMap:
+    """The brokers and topics of one Metadata answer."""
+
+    brokers: Mapping[int, Address]
+    topics: Mapping[str, wire.Topic]
+
+
+@dataclass(slots=True)
+class Poll:
+    """What one cycle has met so far."""
+
+    down: dict[int, int] = field(default_factory=dict)
+    """Brokers that failed in this cycle, and why: they are not asked again before the next."""
+    failures: list[Failure] = field(default_factory=list)
+    up: bool = True
+    unreachable: int = 0
+    """Why no broker answered at all, 0 while one does."""
+
+    def note(self, scope: str, name: str, why: int, detail: str = "") -> None:
+        """Note a failure of something that lag does not depend on."""
+        self.failures.append(Failure(scope, name, why_name(why), detail))
+
+    def fail(self, scope: str, name: str, why: int, detail: str = "") -> None:
+        """Note a failure; all but the harmless ones mean that the cluster is not up."""
+        self.note(scope, name, why, detail)
+        self.up = self.up and why in HARMLESS
+
+    def broker_failed(self, node: int, address: Address, exc: TransportError) -> None:
+        """Note that a broker failed a request.
+
+        One that could be reached but not understood may still be asked something else.
+        """
+        if node in self.down:
+            return
+        if exc.why not in {Why.MALFORMED, Why.UNSUPPORTED}:
+            self.down[node] = exc.why
+        self.fail("broker", f"{node} ({address})", exc.why, str(exc))
+
+
+class Patience:
+    """How long to try again within a cycle: for the timeout in all, and only for what is new.
+
+    What was left over by the cycle before is not waited for again: it is asked anew each cycle anyway,
+    and a cluster that lacks a broker for hours must not spend every cycle waiting.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._given_up: frozenset[tuple[object, int]] = frozenset()
+        self._open: set[tuple[object, int]] = set()
+        self._ends_at = 0.0
+
+    def start(self) -> None:
+        """Begin a cycle: what the one before left open has been waited for."""
+        self._given_up, self._open = frozenset(self._open), set()
+        self._ends_at = time.monotonic() + self._seconds
+
+    def is_left(self, unresolved: Collection[tuple[object, int]]) -> bool:
+        """Return whether to try again, given what is open: pairs of what and why. What is given up is remembered."""
+        if time.monotonic() < self._ends_at and not self._given_up.issuperset(unresolved):
+            return True
+        self._open.update(unresolved)
+        return False
+
+
+class MapKeeper:
+    """Holds the newest map of the cluster, and fetches a new one when it is due or known to be wrong."""
+
+    def __init__(self, brokers: Brokers, bootstrap: Sequence[Address], interval_seconds: float) -> None:
+        self._brokers = brokers
+        self._bootstrap = tuple(bootstrap)
+        self._interval_seconds = interval_seconds
+        self._answer: tuple[bytes, int] | None = None
+        self._read_at = -np.inf
+        self.map = ClusterMap({}, {})
+
+    def expire(self) -> None:
+        """Have the map fetched anew at the next chance: something it says proved wrong."""
+        self._read_at = -np.inf
+
+    async def refresh_if_due(self, poll: Poll) -> bool:
+        """Fetch the map if it is old or has expired; return False if that was tried and failed."""
+        due = time.monotonic() - self._read_at >= self._interval_seconds
+        return await self.refresh(poll) if due else True
+
+    async def refresh(self, poll: Poll) -> bool:
+        """Fetch the map from the first broker that answers; without any, the old map stays and False is returned."""
+        down = {self.map.brokers[node] for node in poll.down if node in self.map.brokers}
+        candidates = dict.fromkeys((*self.map.brokers.values(), *self._bootstrap))
+        try:
+            self.map = await first_answer([partial(self._fetch, a) for a in candidates if a not in down])
+        except TransportError as exc:
+            self.expire()
+            poll.unreachable = exc.why
+            poll.fail("cluster", ",".join(map(str, self._bootstrap)), exc.why, str(exc))
+            return False
+        self._read_at = time.monotonic()
+        return True
+
+    async def topic_errors(self, poll: Poll, topics: Sequence[str]) -> dict[str, int]:
+        """Ask by name for topics that the map lacks: the code of each tells gone from forbidden."""
+        live = [address for node, address in self.map.brokers.items() if node not in poll.down]
+        try:
+            metadata = await first_answer([partial(self._by_name, address, topics) for address in live])
+        except TransportError:
+            return {}
+        return {topic.name: topic.error for topic in metadata.topics}
+
+    async def _fetch(self, address: Address) -> ClusterMap:
+        return await self._brokers.ask(
+            address, wire.METADATA, (9, 12), partial(wire.metadata_request, None), partial(self._decode, address)
+        )
+
+    def _decode(self, address: Address, data: bytes, version: int) -> ClusterMap:
+        # Byte for byte the answer before: the same map, and everything built on it may stay.
+        if self._answer == (data, version):
+            return self.map
+        metadata = wire.decode_metadata(data, version)
+        if not metadata.brokers:
+            message = f"{address} does not know any broker of its cluster yet"
+            raise TransportError(message, COORDINATOR_NOT_AVAILABLE)
+        self._answer = (data, version)
+        brokers = {broker.node: Address(broker.host, broker.port) for broker in metadata.brokers}
+        return ClusterMap(brokers, {topic.name: topic for topic in metadata.topics})
+
+    async def _by_name(self, address: Address, topics: Sequence[str]) -> wire.Metadata:
+        encode = partial(wire.metadata_request, topics)
+        return await self._brokers.ask(address, wire.METADATA, (9, 12), encode, wire.decode_metadata)
+
+
+async def first_answer(asks: Sequence[Callable[[], Awaitable[T]]]) -> T:
+    """Try one after another, each with a head start before the next, and return the first answer.
+
+    Raises:
+        TransportError: None answered; the reason of the first.
+    """
+    waiting = list(asks)
+    pending: set[asyncio.Future[T]] = set()
+    errors: list[BaseException] = []
+    try:
+        while waiting or pending:
+            if waiting:
+                pending.add(asyncio.ensure_future(waiting.pop(0)()))
+            head_start = HEAD_START_SECONDS if waiting else None
+            done, pending = await asyncio.wait(pending, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                errors.append(error)
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    raise errors[0] if errors else TransportError("no broker is left to ask", Why.REFUSED)
+
+
+class Rows:
+    """A partition layout, and the way from topics and partitions to its rows."""
+
+    def __init__(self, layout: PartitionLayout) -> None:
+        self.layout = layout
+        self._index = {name: index for index, name in enumerate(layout.topics)}
+        self._counts = np.bincount(layout.topic, minlength=len(layout.topics) + 1)
+        self._firsts = np.cumsum(self._counts) - self._counts
+        # Partitions are numbered 0 to n-1 but where a topic is known from its commits only.
+        sparse = layout.partition != np.arange(len(layout)) - self._firsts[layout.topic]
+        self._sparse = {
+            (int(layout.topic[row]), int(layout.partition[row])): int(row)
+            for row in np.flatnonzero(np.isin(layout.topic, layout.topic[sparse]))
+        }
+        self._is_sparse = np.zeros(len(layout.topics) + 1, np.bool_)
+        self._is_sparse[layout.topic[sparse]] = True
+
+    def find(self, topics: Sequence[str], topic: Int32s, partition: Int32s) -> Int32s:
+        """Return the row of each (``topics[topic[i]]``, ``partition[i]``), -1 where the layout has none."""
+        # The last index stands for "no such topic": it has no partitions.
+        nowhere = len(self.layout.topics)
+        ours = np.array([self._index.get(name, nowhere) for name in topics] or [nowhere], np.int64)[topic]
+        rows = self._firsts[ours] + partition
+        rows[(partition < 0) | (partition >= self._counts[ours])] = UNKNOWN
+        for i in np.flatnonzero(self._is_sparse[ours]):
+            rows[i] = self._sparse.get((int(ours[i]), int(partition[i])), UNKNOWN)
+        return rows.astype(np.int32)
+
+
+def lay_out(cluster_map: ClusterMap, used: Mapping[str, Collection[int]], before: Rows | None) -> Rows:
+    """Lay out the rows of a cluster: every topic that is not internal, and every partition somebody uses.
+
+    Args:
+        cluster_map: The newest map.
+        used: Partitions with a position, by topic: internal topics and what the map does not know (any more).
+        before: The rows so far, returned as they are if nothing came or went.
+    """
+    tables = {
+        name: topic.partitions for name, topic in cluster_map.topics.items() if name in used or not topic.internal
+    }
+    for name, partitions in used.items():
+        known = tables.get(name, _NO_PARTITIONS)
+        tables[name] = np.union1d(known, np.array(sorted(partitions), np.int32)).astype(np.int32)
+    names = tuple(sorted(name for name, partitions in tables.items() if len(partitions)))
+    layout = PartitionLayout(
+        names,
+        np.repeat(np.arange(len(names), dtype=np.int32), [len(tables[name]) for name in names]),
+        np.concatenate([_NO_PARTITIONS, *(tables[name] for name in names)]),
+    )
+    return before if before is not None and before.layout.same_rows(layout) else Rows(layout)
+
+
+_NO_PARTITIONS = np.empty(0, np.int32)
+
+
+def leaders(cluster_map: ClusterMap, rows: Rows, errors: Mapping[str, int]) -> tuple[Int32s, Int16s]:
+    """Return the leader of each row (-1 without) and why it cannot be asked (0 if it can).
+
+    ``errors`` has the code of topics that the map lacks, if it was asked for.
+    """
+    layout = rows.layout
+    leader = np.full(len(layout), UNKNOWN, np.int32)
+    why = np.full(len(layout), Why.TOPIC_GONE, np.int16)
+    names: list[str] = []
+    topic, partition, leading = [], [], []
+    for index, name in enumerate(layout.topics):
+        found = cluster_map.topics.get(name)
+        if found is not None:
+            topic.append(np.full(len(found.partitions), len(names), np.int32))
+            names.append(name)
+            partition.append(found.partitions)
+            leading.append(found.leaders)
+        elif errors.get(name, 0) not in {0, UNKNOWN_TOPIC_OR_PARTITION}:
+            why[layout.topic == index] = errors[name]
+    if names:
+        at = rows.find(names, np.concatenate(topic), np.concatenate(partition))
+        leading_all = np.concatenate(leading)[at >= 0]
+        at = at[at >= 0]
+        leader[at] = leading_all
+        why[at] = np.where(leading_all >= 0, 0, Why.NO_LEADER)
+    return leader, why

@@ -1,0 +1,425 @@
+"""Committed offsets from the coordinators, log starts and log ends from the leaders.
+
+All groups of a coordinator go into one OffsetFetch (KIP-709), all partitions of a leader into one ListOffsets.
+Questions are encoded once and asked again until who coordinates or leads what changes. What a broker leaves out
+of its answer is a failure: never zero, never what it said before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from monitor.errors import TransportError
+from monitor.model import UNKNOWN, Bools, Floats, Int16s, Int32s, Int64s, Why
+from monitor.observe.kafka import wire
+from monitor.observe.kafka.cluster import (
+    COORDINATOR_LOAD_IN_PROGRESS,
+    MOVING,
+    PAUSE_SECONDS,
+    UNKNOWN_TOPIC_OR_PARTITION,
+    Brokers,
+    MapKeeper,
+    Patience,
+    Poll,
+    Rows,
+    leaders,
+)
+from monitor.observe.kafka.groups import Group
+
+# 23 bytes a position: about 6 MB an answer.
+POSITIONS_AT_ONCE = 250_000
+GROUPS_AT_ONCE = 5_000
+# 27 bytes a partition: about 3 MB an answer.
+PARTITIONS_AT_ONCE = 100_000
+
+
+# --- commits ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Commits:
+    """What the coordinators said about every group that was asked for.
+
+    ``owner`` says which answer, and which group within it, counts for a group; ``unknown`` the reason of
+    groups without any. ``read_at`` is when a group's answer arrived.
+    """
+
+    answers: Sequence[wire.Offsets]
+    owner: Mapping[str, tuple[int, int]]
+    unknown: Mapping[str, int]
+    read_at: Mapping[str, float]
+
+    def position_count(self, name: str) -> int:
+        """Return how many positions a group has."""
+        answer, index = self.owner[name]
+        return int(np.count_nonzero(self.answers[answer].shape.group == index))
+
+
+class _Fetch:
+    """One OffsetFetch to one coordinator, asked again and again."""
+
+    def __init__(self, groups: tuple[str, ...]) -> None:
+        self.groups = groups
+        self._bodies: dict[int, bytes] = {}
+        self._decoder = wire.OffsetFetchDecoder()
+
+    def encode(self, version: int) -> bytes:
+        """Return the request body, the same bytes each time."""
+        if version not in self._bodies:
+            self._bodies[version] = wire.offset_fetch_request(self.groups, version)
+        return self._bodies[version]
+
+    def decode(self, data: bytes, _version: int) -> wire.Offsets:
+        """Decode the answer, keeping its shape while only offsets move."""
+        return self._decoder.decode(data)
+
+
+class CommitReader:
+    """Reads the commits of all groups."""
+
+    def __init__(self, brokers: Brokers, clock: Callable[[], float]) -> None:
+        self._brokers = brokers
+        self._clock = clock
+        self._fetches: dict[tuple[int, int], _Fetch] = {}
+        self._sizes: dict[str, int] = {}
+
+    async def read(self, poll: Poll, keeper: MapKeeper, patience: Patience, groups: Iterable[Group]) -> Commits:
+        """Ask every coordinator for all its groups, and those that answered something passing once more."""
+        collected = _Collected(self._clock)
+        # A group that nobody lists may have moved to any broker: only its coordinator can say that it is gone.
+        every_node = tuple(keeper.map.brokers)
+        asked = {group.name: group.nodes if group.listed else every_node for group in groups}
+        await self._round(poll, keeper, collected, asked, self._fetch)
+        while patience.is_left(open_ := collected.moving(poll, asked)):
+            await asyncio.sleep(PAUSE_SECONDS)
+            if not await keeper.refresh(poll):
+                break
+            # Whoever does not coordinate a group (any more) says so: asking all finds the one that does.
+            again = {
+                name: asked[name] if why == COORDINATOR_LOAD_IN_PROGRESS else tuple(keeper.map.brokers)
+                for (_, name), why in open_
+            }
+            await self._round(poll, keeper, collected, again, lambda _node, _index, names: _Fetch(names))
+        return collected.commits(poll, asked)
+
+    def remember_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Take note of how many positions each group has, to cut the next questions to size."""
+        self._sizes = dict(sizes)
+
+    async def _round(
+        self,
+        poll: Poll,
+        keeper: MapKeeper,
+        collected: _Collected,
+        asked: Mapping[str, Collection[int]],
+        make: Callable[[int, int, tuple[str, ...]], _Fetch],
+    ) -> None:
+        by_node: dict[int, list[str]] = defaultdict(list)
+        for name, nodes in asked.items():
+            for node in nodes:
+                if node in keeper.map.brokers and node not in poll.down:
+                    by_node[node].append(name)
+        await asyncio.gather(
+            *(self._ask_node(poll, keeper, collected, node, names=n, make=make) for node, n in by_node.items())
+        )
+
+    async def _ask_node(
+        self,
+        poll: Poll,
+        keeper: MapKeeper,
+        collected: _Collected,
+        node: int,
+        *,
+        names: Sequence[str],
+        make: Callable[[int, int, tuple[str, ...]], _Fetch],
+    ) -> None:
+        address = keeper.map.brokers[node]
+        for index, chunk in enumerate(self._chunks(names)):
+            if node in poll.down:
+                return
+            fetch = make(node, index, chunk)
+            try:
+                answer = await self._brokers.ask(address, wire.OFFSET_FETCH, (8, 9), fetch.encode, fetch.decode)
+            except TransportError as exc:
+                poll.broker_failed(node, address, exc)
+                collected.failed(chunk, exc.why)
+            else:
+                collected.add(answer, chunk)
+
+    def _fetch(self, node: int, index: int, names: tuple[str, ...]) -> _Fetch:
+        fetch = self._fetches.get((node, index))
+        if fetch is None or fetch.groups != names:
+            fetch = self._fetches[node, index] = _Fetch(names)
+        return fetch
+
+    def _chunks(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        chunk: list[str] = []
+        positions = 0
+        for name in names:
+            size = self._sizes.get(name, 0)
+            if chunk and (positions + size > POSITIONS_AT_ONCE or len(chunk) >= GROUPS_AT_ONCE):
+                yield tuple(chunk)
+                chunk, positions = [], 0
+            chunk.append(name)
+            positions += size
+        if chunk:
+            yield tuple(chunk)
+
+
+class _Collected:
+    """Answers as they come in, best answer a group."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._answers: list[wire.Offsets] = []
+        self._owner: dict[str, tuple[int, int]] = {}
+        self._error: dict[str, int] = {}
+        self._read_at: dict[str, float] = {}
+
+    def add(self, answer: wire.Offsets, asked: Sequence[str]) -> None:
+        """Take an answer: an error counts only for groups that no other broker answered for."""
+        number, now = len(self._answers), self._clock()
+        self._answers.append(answer)
+        shape = answer.shape
+        if shape.groups == asked and not shape.group_error.any() and self._owner.keys().isdisjoint(asked):
+            # All at once: this is how nearly every answer looks.
+            self._owner.update(zip(asked, zip((number,) * len(asked), range(len(asked)), strict=True), strict=True))
+            self._read_at.update(dict.fromkeys(asked, now))
+            return
+        wanted = set(asked)
+        for index, (name, error) in enumerate(zip(shape.groups, shape.group_error.tolist(), strict=True)):
+            if name not in wanted:
+                continue
+            wanted.remove(name)
+            if error:
+                self._error[name] = error
+            elif name not in self._owner or self._is_empty(*self._owner[name]):
+                self._owner[name] = (number, index)
+                self._read_at[name] = now
+        self.failed(wanted, Why.MALFORMED)
+
+    def failed(self, names: Iterable[str], why: int) -> None:
+        """Note groups that an answer left out, or that got none."""
+        self._error.update(dict.fromkeys(names, why))
+
+    def moving(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> list[tuple[tuple[str, str], int]]:
+        """Return the groups worth asking again: what and why, as Patience wants it."""
+        unknown = self._unknown(poll, asked)
+        return [(("group", name), why) for name, why in unknown.items() if why in MOVING or why == Why.NO_COORDINATOR]
+
+    def commits(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> Commits:
+        """Return what was collected."""
+        return Commits(self._answers, self._owner, self._unknown(poll, asked), self._read_at)
+
+    def _unknown(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> dict[str, int]:
+        if len(self._owner) == len(asked):
+            return {}
+        return {name: self._why(poll, name, nodes) for name, nodes in asked.items() if name not in self._owner}
+
+    def _why(self, poll: Poll, name: str, nodes: Collection[int]) -> int:
+        silent = (poll.down[node] for node in nodes if node in poll.down)
+        # NOT_COORDINATOR from all that were asked while the coordinator is silent: the silence is the reason.
+        return next(silent, self._error.get(name, Why.NO_COORDINATOR))
+
+    def _is_empty(self, answer: int, index: int) -> bool:
+        return not (self._answers[answer].shape.group == index).any()
+
+
+# --- ends -------------------------------------------------------------------------------------------
+
+
+class Question(NamedTuple):
+    """One of the three numbers asked of every leader."""
+
+    timestamp: int
+    isolation: int
+
+
+# In this order on one connection, which a broker serves one by one: so start and last stable offset are
+# never beyond the end that is read after them.
+START = Question(wire.EARLIEST, wire.READ_UNCOMMITTED)
+STABLE = Question(wire.LATEST, wire.READ_COMMITTED)
+END = Question(wire.LATEST, wire.READ_UNCOMMITTED)
+QUESTIONS = (START, STABLE, END)
+
+
+@dataclass(slots=True, eq=False)
+class Ends:
+    """What the leaders said, one row a partition; -1 and a reason where unknown."""
+
+    offset: dict[Question, Int64s]
+    why: dict[Question, Int16s]
+    read_at: Floats
+
+    @classmethod
+    def unknown(cls, why: Int16s) -> Ends:
+        """Return ends that nobody has been asked for yet."""
+        return cls(
+            {question: np.full(len(why), UNKNOWN, np.int64) for question in QUESTIONS},
+            {question: why.copy() for question in QUESTIONS},
+            np.full(len(why), np.nan),
+        )
+
+    def reason(self) -> Int16s:
+        """Return why start and end of each row are unknown, 0 where both are known."""
+        return np.where(self.why[END] != 0, self.why[END], self.why[START])
+
+
+class Ask:
+    """One ListOffsets to one leader about the same rows, asked again and again."""
+
+    def __init__(self, rows: Rows, at: Int32s, timestamps: Int64s | int, isolation: int) -> None:
+        self._rows = rows
+        self._at = at
+        self._timestamps = timestamps
+        self._isolation = isolation
+        self._bodies: dict[int, bytes] = {}
+        self._decoder = wire.ListOffsetsDecoder()
+        self._placed: tuple[wire.Shape, Int64s, Int64s] | None = None
+
+    def encode(self, version: int) -> bytes:
+        """Return the request body, the same bytes each time."""
+        if version not in self._bodies:
+            topics = list(_by_topic(self._rows, self._at, self._timestamps))
+            self._bodies[version] = wire.list_offsets_request(topics, version, isolation=self._isolation)
+        return self._bodies[version]
+
+    def decode(self, data: bytes, _version: int) -> tuple[Int64s, Int64s, Int16s]:
+        """Return offset, timestamp and error of every row asked for, in that order; omitted ones are MALFORMED."""
+        answer = self._decoder.decode(data)
+        if self._placed is None or self._placed[0] is not answer.shape:
+            self._placed = (answer.shape, *self._place(answer.shape))
+        _, source, target = self._placed
+        offset = np.full(len(self._at), UNKNOWN, np.int64)
+        timestamp = np.full(len(self._at), UNKNOWN, np.int64)
+        why = np.full(len(self._at), Why.MALFORMED, np.int16)
+        offset[target] = answer.offset[source]
+        timestamp[target] = answer.timestamp_ms[source]
+        why[target] = answer.shape.error[source]
+        return offset, timestamp, why
+
+    def _place(self, shape: wire.Shape) -> tuple[Int64s, Int64s]:
+        """Return which entries of the answer belong to which of the rows asked for."""
+        index = np.full(len(self._rows.layout) + 1, UNKNOWN, np.int64)
+        index[self._at] = np.arange(len(self._at))
+        index[-1] = UNKNOWN  # row -1: not ours
+        target = index[self._rows.find(shape.topics, shape.topic, shape.partition)]
+        source = np.flatnonzero(target >= 0)
+        return source, target[source]
+
+
+def _by_topic(rows: Rows, at: Int32s, timestamps: Int64s | int) -> Iterator[tuple[str, Int32s, Int64s | int]]:
+    """Cut rows (ascending) into topics as ListOffsets wants them."""
+    layout = rows.layout
+    topic = layout.topic[at]
+    cuts = np.flatnonzero(np.diff(topic, prepend=UNKNOWN)).tolist()
+    for first, end in zip(cuts, [*cuts[1:], len(at)], strict=True):
+        times = timestamps if isinstance(timestamps, int) else timestamps[first:end]
+        yield layout.topics[topic[first]], layout.partition[at[first:end]], times
+
+
+class EndReader:
+    """Reads log start, last stable offset and log end of all partitions."""
+
+    def __init__(self, brokers: Brokers, clock: Callable[[], float]) -> None:
+        self._brokers = brokers
+        self._clock = clock
+        self._key: tuple[Rows, Int32s] | None = None
+        self._asks: dict[int, list[tuple[Int32s, dict[Question, Ask]]]] = {}
+
+    async def read(
+        self, poll: Poll, keeper: MapKeeper, patience: Patience, rows: Rows, errors: Mapping[str, int]
+    ) -> Ends:
+        """Ask every leader for all its partitions, and once more about those whose leader moves."""
+        leader, why = leaders(keeper.map, rows, errors)
+        ends = Ends.unknown(why)
+        self._prepare(rows, leader)
+        await self._round(poll, keeper, ends, self._asks)
+        asked = why == 0
+        while patience.is_left(self.open(poll, keeper, ends, leader)):
+            await asyncio.sleep(PAUSE_SECONDS)
+            if not await keeper.refresh(poll):
+                break
+            leader, why = leaders(keeper.map, rows, errors)
+            again = _may_pass(poll, ends.reason(), leader)
+            for question in QUESTIONS:
+                moved = again & ((why != 0) | ~asked)
+                ends.why[question][moved] = why[moved]
+            again &= (why == 0) & ~np.isin(leader, list(poll.down))
+            await self._round(poll, keeper, ends, self._cut(rows, np.where(again, leader, UNKNOWN)))
+            asked |= again
+        return ends
+
+    def open(self, poll: Poll, keeper: MapKeeper, ends: Ends, leader: Int32s) -> list[tuple[object, int]]:
+        """Return the rows worth asking again: what and why, as Patience wants it."""
+        reason = ends.reason()
+        rows = np.flatnonzero(_may_pass(poll, reason, leader))
+        return [(("row", row), why) for row, why in zip(rows.tolist(), reason[rows].tolist(), strict=True)]
+
+    def _prepare(self, rows: Rows, leader: Int32s) -> None:
+        if self._key is None or self._key[0] is not rows or not np.array_equal(self._key[1], leader):
+            self._asks = self._cut(rows, leader)
+            self._key = (rows, leader)
+
+    def _cut(self, rows: Rows, leader: Int32s) -> dict[int, list[tuple[Int32s, dict[Question, Ask]]]]:
+        cut = {}
+        for node in np.unique(leader[leader >= 0]).tolist():
+            led = np.flatnonzero(leader == node).astype(np.int32)
+            chunks = [led[i : i + PARTITIONS_AT_ONCE] for i in range(0, len(led), PARTITIONS_AT_ONCE)]
+            cut[node] = [(at, {q: Ask(rows, at, q.timestamp, q.isolation) for q in QUESTIONS}) for at in chunks]
+        return cut
+
+    async def _round(
+        self,
+        poll: Poll,
+        keeper: MapKeeper,
+        ends: Ends,
+        asks: Mapping[int, Sequence[tuple[Int32s, Mapping[Question, Ask]]]],
+    ) -> None:
+        await asyncio.gather(*(self._ask_node(poll, keeper, ends, node, chunks) for node, chunks in asks.items()))
+
+    async def _ask_node(
+        self,
+        poll: Poll,
+        keeper: MapKeeper,
+        ends: Ends,
+        node: int,
+        chunks: Sequence[tuple[Int32s, Mapping[Question, Ask]]],
+    ) -> None:
+        for at, asks in chunks:
+            await asyncio.gather(
+                *(self._ask(poll, keeper, ends, node, at=at, question=q, ask=a) for q, a in asks.items())
+            )
+
+    async def _ask(
+        self, poll: Poll, keeper: MapKeeper, ends: Ends, node: int, *, at: Int32s, question: Question, ask: Ask
+    ) -> None:
+        offset, why = np.full(len(at), UNKNOWN, np.int64), np.full(len(at), Why.NO_LEADER, np.int16)
+        address = keeper.map.brokers.get(node)
+        if node in poll.down:
+            why[:] = poll.down[node]
+        elif address is not None:
+            try:
+                offset, _, why = await self._brokers.ask(address, wire.LIST_OFFSETS, (7, 11), ask.encode, ask.decode)
+            except TransportError as exc:
+                poll.broker_failed(node, address, exc)
+                why[:] = poll.down.get(node, exc.why)
+        # Leaders know all three numbers: a negative one without an error is no answer.
+        why = np.where((why == 0) & (offset < 0), Why.MALFORMED, why).astype(np.int16)
+        ends.offset[question][at] = np.where(why == 0, offset, UNKNOWN)
+        ends.why[question][at] = why
+        if question is END:
+            ends.read_at[at] = np.where(why == 0, self._clock(), np.nan)
+
+
+def _may_pass(poll: Poll, reason: Int16s, leader: Int32s) -> Bools:
+    """Return the rows whose failure may pass within the cycle: a leader moves, or the topic has just gone."""
+    passing = np.isin(reason, [*MOVING, UNKNOWN_TOPIC_OR_PARTITION])
+    passing |= (reason != 0) & np.isin(leader, list(poll.down)) & (leader >= 0)
+    return np.asarray(passing)

@@ -1,0 +1,345 @@
+"""One Kafka cluster read once a cycle: the only thing of this room that the service knows.
+
+    groups -> commits -> log starts and ends -> positions -> snapshot
+
+Commits are read before ends, so that a commit beyond the end is a finding and never the order of reading. Requests
+grow with brokers: one ListGroups a broker, one OffsetFetch a coordinator, three ListOffsets a leader; the map of the
+cluster and the descriptions of groups are read anew only when they are due or proved wrong.
+
+Whatever could not be read is unknown with its reason in this very cycle. A group that its coordinator did not answer
+for keeps its rows, so that it is unknown and not gone; it is gone when a coordinator answered and has nothing of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from monitor.errors import TransportError, UnreachableError
+from monitor.model import (
+    UNKNOWN,
+    Consumer,
+    Failure,
+    Found,
+    GroupFacts,
+    Int32s,
+    KafkaSnapshot,
+    Kind,
+    Lookups,
+    PartitionColumns,
+    PartitionLayout,
+    PositionColumns,
+    Why,
+)
+from monitor.observe.kafka import wire
+from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders
+from monitor.observe.kafka.groups import Group, GroupKeeper
+from monitor.observe.kafka.offsets import END, STABLE, START, Ask, CommitReader, Commits, EndReader, Ends
+from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
+from monitor.observe.kafka.transport import KafkaTransport, Transport, addresses
+from monitor.observe.kafka.wire import Shape
+from monitor.settings import Cluster
+
+NO_ROWS = PartitionLayout((), np.empty(0, np.int32), np.empty(0, np.int32))
+
+
+class KafkaSource:
+    """Reads one cluster. Not for two cycles at once: the service runs one at a time."""
+
+    def __init__(
+        self, cluster: Cluster, *, transport: Transport | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._brokers = Brokers(transport or KafkaTransport(cluster), cluster.timeout_seconds)
+        self._map = MapKeeper(self._brokers, addresses(cluster.bootstrap_servers), cluster.metadata_interval_seconds)
+        self._groups = GroupKeeper(self._brokers, cluster.describe_interval_seconds)
+        self._commits = CommitReader(self._brokers, clock)
+        self._ends = EndReader(self._brokers, clock)
+        self._patience = Patience(cluster.timeout_seconds)
+        self._rows = _RowKeeper(self._map)
+        self._plan: Plan | None = None
+        self._kept: tuple[Mapping[str, int], Shape] = ({}, _nothing_kept())
+        self._lookups = _LookupReader(self._brokers, self._map)
+        self._late: list[Failure] = []
+        self._counted: Counter[str] = Counter()
+
+    async def observe(self) -> KafkaSnapshot:
+        """Read the cluster once. Never raises for what a broker does: that is a failure in the snapshot."""
+        started_at, poll = self._clock(), Poll(failures=self._late)
+        self._late = []
+        self._patience.start()
+
+        groups, commits = await self._read_commits(poll)
+        sources = self._sources(groups, commits)
+        rows, errors = await self._rows.lay_out(poll, sources)
+        ends = await self._ends.read(poll, self._map, self._patience, rows, errors)
+        partitions = _partitions(rows, ends)
+        positions = self._positions(sources, rows, partitions)
+
+        _note_unread(poll, commits, partitions, positions)
+        self._lookups.skip = dict(poll.down)
+        if not poll.up:
+            # Whatever is away may come back elsewhere: the next cycle starts from a fresh map.
+            self._map.expire()
+        return KafkaSnapshot(
+            cluster=self._cluster.name,
+            started_at=started_at,
+            at=self._clock(),
+            up=poll.up,
+            partitions=partitions,
+            positions=positions,
+            groups=_facts(sources.consumers, self._groups.groups, commits),
+            failures=tuple(poll.failures),
+            requests=self._requests(),
+        )
+
+    async def look_up(self, wanted: Lookups) -> Found:
+        """Ask the leaders which record is the first at or after each time; what is not answered has its reason."""
+        found, failures = await self._lookups.read(wanted)
+        self._late += failures
+        return found
+
+    async def check(self) -> None:
+        """Make sure that a broker answers.
+
+        Raises:
+            UnreachableError: None of the configured addresses does: what was tried, and why it failed.
+        """
+        poll = Poll()
+        if not await self._map.refresh(poll):
+            failure = poll.failures[0]
+            message = (
+                f"no broker of cluster {self._cluster.name} answers at {failure.name}: {failure.detail}; "
+                "check bootstrap_servers, security_protocol and that the brokers run"
+            )
+            raise UnreachableError(message)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._brokers.close()
+
+    async def _read_commits(self, poll: Poll) -> tuple[list[Group], Commits]:
+        """Read who is there and what they committed; groups that are gone are forgotten."""
+        if not await self._map.refresh_if_due(poll):
+            # Not one address answers: everything known is unknown now, for that reason.
+            poll.down.update(dict.fromkeys(self._map.map.brokers, poll.unreachable))
+        await self._groups.list(poll, self._map.map, self._patience)
+        commits = await self._commits.read(
+            poll, self._map, self._patience, [group for group in self._groups.groups.values() if not group.is_share]
+        )
+        self._groups.forget(name for name, group in list(self._groups.groups.items()) if _is_gone(group, commits, poll))
+        await self._groups.describe(poll, self._map.map)
+        return sorted(self._groups.groups.values(), key=_consumer), commits
+
+    def _sources(self, groups: Sequence[Group], commits: Commits) -> Sources:
+        before = self._plan.layout if self._plan is not None else None
+        if commits.unknown != self._kept[0]:
+            kept = _nothing_kept() if before is None else keep(commits.unknown, before)
+            self._kept = (commits.unknown, kept)
+        return Sources(
+            consumers=tuple(_consumer(group) for group in groups),
+            answers=commits.answers,
+            owner={name: at for name, at in commits.owner.items() if name in self._groups.groups},
+            assigned={
+                group.name: group.described.assigned for group in groups if group.described and group.described.assigned
+            },
+            kept=self._kept[1] if commits.unknown else None,
+        )
+
+    def _positions(self, sources: Sources, rows: Rows, partitions: PartitionColumns) -> PositionColumns:
+        plan = self._plan
+        if plan is None or plan.rows is not rows or not plan.sources.is_like(sources):
+            plan = self._plan = Plan(sources, rows, plan.layout if plan is not None else None)
+            sizes = np.diff(plan.layout.starts).tolist()
+            self._commits.remember_sizes({who.name: n for who, n in zip(sources.consumers, sizes, strict=True)})
+        return plan.columns(sources.answers, partitions.why)
+
+    def _requests(self) -> dict[str, int]:
+        """Return the requests sent since this was asked last: look-ups count with the poll after them."""
+        sent = self._brokers.requests - self._counted
+        self._counted = Counter(self._brokers.requests)
+        return dict(sent)
+
+
+class _RowKeeper:
+    """Lays out the rows of the cluster, kept for as long as map and positions stay as they are."""
+
+    def __init__(self, keeper: MapKeeper) -> None:
+        self._keeper = keeper
+        self._listed: Rows | None = None
+        self._rows: Rows | None = None
+        self._laid_for: tuple[ClusterMap, Sources] | None = None
+        self._used: dict[str, set[int]] = {}
+        self._odd: dict[str, set[int]] = {}
+
+    async def lay_out(self, poll: Poll, sources: Sources) -> tuple[Rows, Mapping[str, int]]:
+        """Return the rows, and the error of topics that somebody uses and the map lacks."""
+        rows = self._lay_out(sources)
+        odd = self._unmapped()
+        lacking = [name for name in odd if name not in self._keeper.map.topics]
+        errors = await self._keeper.topic_errors(poll, lacking) if lacking else {}
+        # Topics or partitions younger than the map: read it again, once for the same set.
+        if (odd != self._odd or 0 in errors.values()) and odd and not poll.down and await self._keeper.refresh(poll):
+            rows = self._lay_out(sources)
+            odd = self._unmapped()
+        self._odd = odd
+        return rows, errors
+
+    def _lay_out(self, sources: Sources) -> Rows:
+        cluster_map = self._keeper.map
+        if self._rows is None or self._laid_for is None or not self._is_current(cluster_map, sources):
+            self._listed = lay_out(cluster_map, {}, self._listed)
+            self._used = used_partitions(sources, self._listed)
+            self._rows = lay_out(cluster_map, self._used, self._rows)
+            self._laid_for = (cluster_map, sources)
+        return self._rows
+
+    def _is_current(self, cluster_map: ClusterMap, sources: Sources) -> bool:
+        return self._laid_for is not None and self._laid_for[0] is cluster_map and self._laid_for[1].is_like(sources)
+
+    def _unmapped(self) -> dict[str, set[int]]:
+        """Return the used partitions that the map does not have, by topic."""
+        topics = self._keeper.map.topics
+        odd = {
+            name: partitions - set(topics[name].partitions.tolist()) if name in topics else partitions
+            for name, partitions in self._used.items()
+        }
+        return {name: partitions for name, partitions in odd.items() if partitions}
+
+
+class _LookupReader:
+    """Look-ups by timestamp, one ListOffsets a leader and round."""
+
+    def __init__(self, brokers: Brokers, keeper: MapKeeper) -> None:
+        self._brokers = brokers
+        self._keeper = keeper
+        self._leaders: tuple[ClusterMap, PartitionLayout, Rows, Int32s] | None = None
+        self.skip: dict[int, int] = {}
+        """Brokers that are not asked before the next cycle, and why."""
+
+    async def read(self, wanted: Lookups) -> tuple[Found, list[Failure]]:
+        rows, leader = self._led(wanted.layout)
+        order = np.argsort(wanted.row)
+        at, times = wanted.row[order], wanted.timestamp_ms[order]
+        offset, stamp = np.full(len(at), UNKNOWN, np.int64), np.full(len(at), UNKNOWN, np.int64)
+        why = np.full(len(at), Why.NO_LEADER, np.int16)
+        failures: list[Failure] = []
+
+        async def ask(node: int) -> None:
+            mine = np.flatnonzero(leader[at] == node)
+            address = self._keeper.map.brokers.get(node)
+            if node in self.skip or address is None:
+                why[mine] = self.skip.get(node, Why.NO_LEADER)
+                return
+            question = Ask(rows, at[mine], times[mine], wire.READ_UNCOMMITTED)
+            try:
+                offset[mine], stamp[mine], why[mine] = await self._brokers.ask(
+                    address, wire.LIST_OFFSETS, (7, 11), question.encode, question.decode
+                )
+            except TransportError as exc:
+                self.skip[node] = why[mine] = exc.why
+                note = Poll()
+                note.note("broker", f"{node} ({address})", exc.why, str(exc))
+                failures.extend(note.failures)
+
+        await asyncio.gather(*(ask(node) for node in np.unique(leader[at]).tolist() if node >= 0))
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return Found(wanted, offset[back], stamp[back], why[back]), failures
+
+    def _led(self, layout: PartitionLayout) -> tuple[Rows, Int32s]:
+        """Return the rows of a layout and the leader of each, -1 without."""
+        known = self._leaders
+        if known is None or known[0] is not self._keeper.map or known[1] is not layout:
+            rows = Rows(layout)
+            known = self._leaders = (self._keeper.map, layout, rows, leaders(self._keeper.map, rows, {})[0])
+        return known[2], known[3]
+
+
+def _consumer(group: Group) -> Consumer:
+    return Consumer(Kind.SHARE_GROUP if group.is_share else Kind.GROUP, group.name)
+
+
+def _is_gone(group: Group, commits: Commits, poll: Poll) -> bool:
+    """Return whether nobody lists the group any more, and whoever should have it answered and has nothing of it."""
+    if group.listed:
+        return False
+    if group.is_share:
+        return not poll.down
+    return group.name in commits.owner and commits.position_count(group.name) == 0
+
+
+def _nothing_kept() -> Shape:
+    nothing = np.empty(0, np.int32)
+    return Shape((), nothing, nothing, np.empty(0, np.int16), (), nothing, np.empty(0, np.int16))
+
+
+def _partitions(rows: Rows, ends: Ends) -> PartitionColumns:
+    why = ends.reason().astype(np.int16)
+    known = why == 0
+    return PartitionColumns(
+        rows.layout,
+        np.where(known, ends.offset[START], UNKNOWN),
+        np.where(known, ends.offset[END], UNKNOWN),
+        ends.offset[STABLE],
+        why,
+        ends.read_at,
+    )
+
+
+def _facts(consumers: Sequence[Consumer], groups: Mapping[str, Group], commits: Commits) -> tuple[GroupFacts, ...]:
+    def of(consumer: Consumer) -> GroupFacts:
+        group = groups[consumer.name]
+        return GroupFacts(
+            consumer,
+            state=group.state,
+            protocol=group.type or ("classic" if group.described is not None else None),
+            protocol_type=group.protocol_type or None,
+            members=group.members,
+            observed_at=commits.read_at.get(group.name),
+            why=Why.SHARE_GROUP if group.is_share else commits.unknown.get(group.name, 0),
+            assigned=group.described.assigned if group.described is not None else {},
+        )
+
+    return tuple(map(of, consumers))
+
+
+def _note_unread(poll: Poll, commits: Commits, partitions: PartitionColumns, positions: PositionColumns) -> None:
+    """Note every group, topic and position that could not be read for a reason of its own.
+
+    What a silent broker took along is told by that broker's entry.
+    """
+    told = {0, *poll.down.values()}
+    for name, why in commits.unknown.items():
+        if why not in told:
+            poll.fail("group", name, why)
+    layout = partitions.layout
+    unread = np.flatnonzero(~np.isin(partitions.why, list(told)))
+    topics: dict[tuple[int, int], int] = defaultdict(int)
+    for row in unread.tolist():
+        topics[int(layout.topic[row]), int(partitions.why[row])] += 1
+    for (topic, why), count in topics.items():
+        poll.fail("topic", layout.topics[topic], why, f"{count} of its partitions")
+    _note_positions(poll, commits, partitions, positions, told)
+
+
+def _note_positions(
+    poll: Poll, commits: Commits, partitions: PartitionColumns, positions: PositionColumns, told: set[int]
+) -> None:
+    layout = positions.layout
+    odd = ~np.isin(positions.why, [Why.NO_COMMIT, *told]) & (positions.why != partitions.why[layout.row])
+    if not odd.any():
+        return
+    owner = layout.consumer
+    found: dict[tuple[int, int], int] = defaultdict(int)
+    for index in np.flatnonzero(odd).tolist():
+        found[int(owner[index]), int(positions.why[index])] += 1
+    for (number, why), count in found.items():
+        name = layout.consumers[number].name
+        if name not in commits.unknown:
+            poll.fail("group", name, why, f"{count} of its partitions")

@@ -1,0 +1,280 @@
+"""One connection a broker: the only module that touches aiokafka.
+
+What is used of it is ``aiokafka.conn``: framing, TLS, SASL and the versions a broker offers. Its client is
+left out on purpose. It keeps a list of brokers and a metadata task of its own, and makes all connections
+under one lock, so that one silent broker would delay the others; this monitor owns the list itself
+(``cluster``) and must read every other broker at full speed while one is away.
+
+Everything that can go wrong leaves here as TransportError with a reason (``monitor.model.Why`` or the
+broker's error code). Bounding a request in time is the caller's part: cancel it, then ``drop`` the address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, NamedTuple, Protocol
+
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHeader_v0, ResponseHeader_v1
+
+from monitor.errors import SettingsError, TransportError
+from monitor.model import Why, why_name
+from monitor.settings import Cluster, Tls
+
+CLIENT_ID = "streamgauge"
+
+DEFAULT_PORT = 9092
+LAST_PORT = 65535
+
+# A little less than the broker's connections.max.idle.ms default, 10 minutes.
+IDLE_MS = 540_000
+
+Versions = Mapping[int, tuple[int, int]]
+"""API key to the lowest and highest version a broker offers."""
+
+
+class Address(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Write it as people do."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request ready to be sent: ``body`` is what follows the header."""
+
+    api_key: int
+    version: int
+    flexible: bool
+    body: bytes
+
+
+class Transport(Protocol):
+    """What reading a cluster needs of a connection layer; a fake one fits behind it as well."""
+
+    async def versions(self, address: Address) -> Versions:
+        """Connect if need be and return what the broker offers.
+
+        Raises:
+            TransportError: The broker could not be connected or refused the log-in.
+        """
+        ...
+
+    async def send(self, address: Address, request: Request) -> bytes:
+        """Send a request and return the body of its answer, without the header.
+
+        Raises:
+            TransportError: The broker could not be connected, or the connection broke.
+        """
+        ...
+
+    def drop(self, address: Address) -> None:
+        """Close the connection at once, without a word to the other side; the next request makes a new one."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+def addresses(bootstrap_servers: str) -> tuple[Address, ...]:
+    """Split ``HOST:PORT,HOST:PORT``; the port is 9092 if none is given.
+
+    Raises:
+        SettingsError: A port is not a number from 1 to 65535, or there is no address.
+    """
+    found = []
+    for text in filter(None, (part.strip() for part in bootstrap_servers.split(","))):
+        host, _, port = text.rpartition(":") if _has_port(text) else (text, "", str(DEFAULT_PORT))
+        # isdecimal() knows other digits than ours; int() takes them as well
+        if not host or not port.isdecimal() or not 1 <= int(port) <= LAST_PORT:
+            raise SettingsError([f"bootstrap_servers: {text!r} is not HOST:PORT: write for example localhost:9092"])
+        found.append(Address(host.strip("[]"), int(port)))
+    if not found:
+        raise SettingsError(["bootstrap_servers names no broker: write for example localhost:9092"])
+    return tuple(found)
+
+
+def _has_port(text: str) -> bool:
+    """Return whether a colon separates a port: not those within an IPv6 address."""
+    return "]:" in text if text.startswith("[") else text.count(":") == 1
+
+
+class KafkaTransport:
+    """Connections by address, made when first needed and made anew after they broke."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._options = _options(cluster)
+        self._connections: dict[Address, AIOKafkaConnection] = {}
+        self._locks: dict[Address, asyncio.Lock] = {}
+        _silence()
+
+    async def versions(self, address: Address) -> Versions:
+        """Connect if need be and return what the broker offers; see Transport."""
+        connection = await self._connection(address)
+        offered: Versions = connection._versions  # noqa: SLF001 - it has no public name
+        return offered
+
+    async def send(self, address: Address, request: Request) -> bytes:
+        """Send a request and return the body of its answer; see Transport."""
+        connection = await self._connection(address)
+        try:
+            body: bytes = await connection.send(_Outgoing(request))
+        except (KafkaError, OSError, TimeoutError) as exc:
+            self.drop(address)
+            raise _translate(address, exc) from exc
+        return body
+
+    def drop(self, address: Address) -> None:
+        """Close the connection at once; see Transport."""
+        connection = self._connections.pop(address, None)
+        if connection is not None:
+            _abort(connection)
+
+    async def close(self) -> None:
+        """Close every connection and wait until the sockets are closed."""
+        connections = list(self._connections.values())
+        self._connections.clear()
+        await asyncio.gather(*(_abort(connection) for connection in connections), return_exceptions=True)
+
+    async def _connection(self, address: Address) -> AIOKafkaConnection:
+        # A lock an address: requests to one broker share its connection, other brokers do not wait.
+        async with self._locks.setdefault(address, asyncio.Lock()):
+            connection = self._connections.get(address)
+            if connection is not None and connection.connected():
+                return connection
+            self.drop(address)
+            try:
+                connection = await create_conn(address.host, address.port, **self._options)
+            # Whatever a server that is no Kafka sends makes aiokafka's decoders raise anything.
+            except Exception as exc:
+                raise _translate(address, exc) from exc
+            self._connections[address] = connection
+            return connection
+
+
+def _abort(connection: AIOKafkaConnection) -> asyncio.Future[None]:
+    writer = connection._writer  # noqa: SLF001 - close() lets TLS say goodbye, which a silent broker never answers
+    done: asyncio.Future[None] = connection.close()
+    if writer is not None:
+        writer.transport.abort()
+    return done
+
+
+class _Outgoing:
+    """A request as aiokafka's connection wants to see it."""
+
+    class RESPONSE_TYPE:  # noqa: N801 - aiokafka's name
+        """Hands the answer's bytes through."""
+
+        @staticmethod
+        def decode(buffer: BytesIO) -> bytes:
+            """Return what follows the header."""
+            return buffer.read()
+
+    def __init__(self, request: Request) -> None:
+        self.API_KEY = request.api_key
+        self.API_VERSION = request.version
+        self._request = request
+
+    def prepare(self, _versions: Versions) -> _Outgoing:
+        """Return itself: the version has been chosen."""
+        return self
+
+    def build_request_header(self, correlation_id: int, client_id: str) -> Any:
+        """Build header v2 for flexible versions (KIP-482), v1 otherwise."""
+        header = RequestHeader_v2 if self._request.flexible else RequestHeader_v1
+        return header(self, correlation_id=correlation_id, client_id=client_id)
+
+    def parse_response_header(self, buffer: BytesIO) -> Any:
+        """Read header v1 for flexible versions, v0 otherwise."""
+        header = ResponseHeader_v1 if self._request.flexible else ResponseHeader_v0
+        return header.decode(buffer)
+
+    def encode(self) -> bytes:
+        """Return the body."""
+        return self._request.body
+
+
+def _options(cluster: Cluster) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "client_id": CLIENT_ID,
+        # Each step's own limit; the caller bounds the whole, and closes the connection when it is passed.
+        "request_timeout_ms": cluster.timeout_seconds * 1000 * 2,
+        "max_idle_ms": IDLE_MS,
+        "security_protocol": cluster.security_protocol,
+    }
+    if cluster.security_protocol in {"SSL", "SASL_SSL"}:
+        options["ssl_context"] = _tls_context(cluster.tls)
+    if cluster.security_protocol.startswith("SASL_"):
+        if cluster.sasl is None:
+            raise SettingsError(
+                [f"clusters.{cluster.name}: {cluster.security_protocol} needs sasl: add user and password"]
+            )
+        options |= {
+            "sasl_mechanism": cluster.sasl.mechanism,
+            "sasl_plain_username": cluster.sasl.username,
+            "sasl_plain_password": cluster.sasl.password.get_secret_value(),
+        }
+    return options
+
+
+def _tls_context(tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+    except OSError as exc:
+        raise SettingsError([f"tls.ca_file: {tls.ca_file} could not be read as PEM certificates: {exc}"]) from exc
+    context.check_hostname = tls.check_hostname
+    if tls.cert_file is not None:
+        password = None if tls.key_password is None else tls.key_password.get_secret_value()
+        try:
+            # An empty password instead of none: with none, OpenSSL asks on the terminal.
+            context.load_cert_chain(tls.cert_file, tls.key_file, password or "")
+        except OSError as exc:
+            files = f"{tls.cert_file} with key {tls.key_file or tls.cert_file}"
+            raise SettingsError([f"tls.cert_file: {files} could not be read: {exc}"]) from exc
+    return context
+
+
+def _silence() -> None:
+    """Keep aiokafka's loggers quiet unless somebody set their level: what they say comes back as TransportError."""
+    logger = logging.getLogger("aiokafka")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL + 1)
+
+
+def _translate(address: Address, exc: BaseException) -> TransportError:  # noqa: PLR0911 - one line a kind of fault
+    match exc:
+        case TransportError():
+            return exc
+        case socket.gaierror():
+            return TransportError(f"the name of {address} does not resolve: {exc.strerror}", Why.REFUSED)
+        case ssl.SSLCertVerificationError():
+            return TransportError(f"the certificate of {address} is not trusted: {exc.verify_message}", Why.REFUSED)
+        case ssl.SSLError():
+            return TransportError(f"TLS with {address} failed: {exc.reason or exc}", Why.REFUSED)
+        case TimeoutError():
+            return TransportError(f"{address} did not answer in time", Why.TIMEOUT)
+        case ConnectionRefusedError():
+            return TransportError(f"{address} refused the connection", Why.REFUSED)
+        case KafkaConnectionError() | EOFError() | ConnectionError():
+            return TransportError(f"the connection to {address} broke", Why.DISCONNECTED)
+        case OSError():
+            return TransportError(f"{address} could not be connected: {exc.strerror or exc}", Why.REFUSED)
+        case KafkaError() if getattr(exc, "errno", None) is not None:
+            code = int(exc.errno)
+            return TransportError(f"{address} answered {why_name(code)}", code)
+        case _:
+            return TransportError(f"{address} does not answer like a Kafka broker", Why.MALFORMED)
