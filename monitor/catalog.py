@@ -1,0 +1,497 @@
+"""Every metric once: name, type, unit, help, labels, and how to read it from a report.
+
+Exposition, alert rules, boards and the manual read names and meanings from here; none of them spells one out.
+A metric has a *level*, which says what its rows are and so which labels they carry. Reading a metric gives one value
+a row, in the order of the level's rows: integer columns hold -1 and float columns NaN where the value is unknown, and
+an unknown value is a series that is absent, never a zero.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from monitor.model import HEALTHS, UNKNOWN, ClusterReport, DurationHistogram, Floats, Int64s, SparkFacts, Why
+
+Column: TypeAlias = Int64s | Floats
+"""Values row for row: int64 with -1, or float64 with NaN, where unknown. Known values are never negative."""
+
+
+class Type(StrEnum):
+    """Prometheus' metric types that are used here."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+class Level(StrEnum):
+    """What the rows of a metric are. LABELS has the labels of each, and the comments say the order of the rows."""
+
+    SOURCE = "source"  # ClusterReport.sources
+    REQUEST = "request"  # ClusterReport.requests_total
+    FAILURE = "failure"  # ClusterReport.failures_total
+    PARTITION = "partition"  # ClusterReport.partitions.layout
+    TOPIC = "topic"  # ClusterReport.partitions.layout.topics
+    POSITION = "position"  # ClusterReport.positions.layout
+    CONSUMER_TOPIC = "consumer_topic"  # ClusterReport.consumer_topics
+    CONSUMER = "consumer"  # ClusterReport.positions.layout.consumers
+    CONSUMER_STATUS = "consumer_status"  # each consumer's PARTITION_STATUSES, consumer by consumer
+    CONSUMER_HEALTH = "consumer_health"  # each consumer's HEALTHS, consumer by consumer
+    CONSUMER_STATE = "consumer_state"  # each consumer's GROUP_STATES, consumer by consumer
+    CONSUMER_PROTOCOL = "consumer_protocol"  # one a consumer, with its protocol as label
+    SPARK = "spark"  # ClusterReport.spark
+    EXPOSITION = "exposition"  # one row: the exposition counts itself
+
+
+LABELS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
+    {
+        Level.SOURCE: ("cluster", "source"),
+        Level.REQUEST: ("cluster", "source", "api"),
+        Level.FAILURE: ("cluster", "source", "scope"),
+        Level.PARTITION: ("cluster", "topic", "partition"),
+        Level.TOPIC: ("cluster", "topic"),
+        Level.POSITION: ("cluster", "kind", "consumer", "topic", "partition"),
+        Level.CONSUMER_TOPIC: ("cluster", "kind", "consumer", "topic"),
+        Level.CONSUMER: ("cluster", "kind", "consumer"),
+        Level.CONSUMER_STATUS: ("cluster", "kind", "consumer", "status"),
+        Level.CONSUMER_HEALTH: ("cluster", "kind", "consumer", "health"),
+        Level.CONSUMER_STATE: ("cluster", "kind", "consumer", "state"),
+        Level.CONSUMER_PROTOCOL: ("cluster", "kind", "consumer", "protocol"),
+        Level.SPARK: ("cluster", "kind", "consumer"),
+        Level.EXPOSITION: (),
+    }
+)
+
+PARTITION_STATUSES = ("known", "unknown")
+
+GROUP_STATES = (
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Assigning",
+    "Reconciling",
+    "Stable",
+    "NotReady",
+    "Dead",
+)
+"""The states a group of any protocol can be in, as Kafka spells them (org.apache.kafka.common.GroupState)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. ``unit`` is what a value counts or measures, for boards and the manual.
+
+    ``read`` gives the column of a gauge or counter and ``histograms`` those of a histogram, row for row with the
+    level; both are None where the exposition itself knows the value.
+    ``opt_in`` names the field of ``settings.Metrics`` that switches it on; None: always on.
+    """
+
+    name: str
+    type: Type
+    unit: str
+    level: Level
+    help: str
+    read: Callable[[ClusterReport], Column] | None = None
+    histograms: Callable[[ClusterReport], Sequence[DurationHistogram]] | None = None
+    opt_in: str | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of its labels in the order they are exposed (a histogram adds ``le``)."""
+        return LABELS[self.level]
+
+
+# --- columns that take more than a name --------------------------------------------------------------
+
+
+def _known_lag(report: ClusterReport) -> Int64s:
+    """A lower bound from no known partition at all says nothing: then it is unknown."""
+    consumers = report.consumers
+    return np.where(consumers.partitions_known > 0, consumers.known_lag_records, UNKNOWN)
+
+
+def _partition_counts(report: ClusterReport) -> Int64s:
+    """Without positions the counts are 0 only where that is what was read."""
+    consumers = report.consumers
+    unread = (consumers.partitions_known + consumers.partitions_unknown == 0) & (consumers.why != Why.NO_POSITIONS)
+    counts = np.column_stack((consumers.partitions_known, consumers.partitions_unknown))
+    counts[unread] = UNKNOWN
+    return _flat(counts)
+
+
+def _health_flags(report: ClusterReport) -> Int64s:
+    return _flat(report.consumers.health[:, None] == np.arange(len(HEALTHS), dtype=np.int8))
+
+
+def _state_flags(report: ClusterReport) -> Int64s:
+    number = {state: index for index, state in enumerate(GROUP_STATES)}
+    states = np.fromiter((number.get(each.state or "", UNKNOWN) for each in report.groups), np.int64)
+    flags = (states[:, None] == np.arange(len(GROUP_STATES))).astype(np.int64)
+    flags[states == UNKNOWN] = UNKNOWN
+    return _flat(flags)
+
+
+def _protocol_known(report: ClusterReport) -> Int64s:
+    return np.fromiter((1 if each.protocol else UNKNOWN for each in report.groups), np.int64)
+
+
+def _last_success(report: ClusterReport) -> Floats:
+    return _floats(source.last_success for source in report.sources)
+
+
+def _flat(table: npt.NDArray[Any]) -> Int64s:
+    """Return a table of a few values a consumer as one column, consumer by consumer."""
+    column: Int64s = table.astype(np.int64).reshape(-1)
+    return column
+
+
+def _floats(values: Iterable[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _spark(read: Callable[[SparkFacts], float | None]) -> Callable[[ClusterReport], Floats]:
+    return lambda report: _floats(read(facts) for facts in report.spark.values())
+
+
+def _spark_count(read: Callable[[SparkFacts], int]) -> Callable[[ClusterReport], Int64s]:
+    return lambda report: np.fromiter((read(facts) for facts in report.spark.values()), np.int64)
+
+
+# --- the metrics, in the order they are exposed ------------------------------------------------------
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "streamgauge_cluster_up",
+        Type.GAUGE,
+        "bool",
+        Level.SOURCE,
+        "Whether the last look at this source of the cluster was complete: 1 if everyone asked answered, else 0.",
+        lambda report: np.fromiter((source.up for source in report.sources), np.int64),
+    ),
+    Metric(
+        "streamgauge_consumer_sum_lag_records",
+        Type.GAUGE,
+        "records",
+        Level.CONSUMER,
+        "Records the consumer has still to read, over all its partitions; absent while any of them is unknown.",
+        lambda report: report.consumers.lag_records,
+    ),
+    Metric(
+        "streamgauge_consumer_known_lag_records",
+        Type.GAUGE,
+        "records",
+        Level.CONSUMER,
+        "Records the consumer has still to read on its known partitions: a lower bound of the sum.",
+        _known_lag,
+    ),
+    Metric(
+        "streamgauge_consumer_max_lag_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.CONSUMER,
+        "Age of the oldest record the consumer has still to read, on any partition; absent while one is unknown.",
+        lambda report: report.consumers.lag_seconds,
+    ),
+    Metric(
+        "streamgauge_consumer_max_lag_seconds_bound",
+        Type.GAUGE,
+        "seconds",
+        Level.CONSUMER,
+        "The true age lies within streamgauge_consumer_max_lag_seconds plus or minus this.",
+        lambda report: report.consumers.lag_seconds_bound,
+    ),
+    Metric(
+        "streamgauge_consumer_sum_lost_records",
+        Type.GAUGE,
+        "records",
+        Level.CONSUMER,
+        "Records that were deleted before the consumer read them: its commits lie that far below the log starts.",
+        lambda report: report.consumers.lost_records,
+    ),
+    Metric(
+        "streamgauge_consumer_objective_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.CONSUMER,
+        "The age the consumer is allowed, from the settings.",
+        lambda report: report.consumers.objective_seconds,
+    ),
+    Metric(
+        "streamgauge_consumer_members",
+        Type.GAUGE,
+        "members",
+        Level.CONSUMER,
+        "Members of the group.",
+        lambda report: report.consumers.members,
+    ),
+    Metric(
+        "streamgauge_consumer_partitions",
+        Type.GAUGE,
+        "partitions",
+        Level.CONSUMER_STATUS,
+        "Partitions of the consumer whose lag is known, and those whose lag is unknown.",
+        _partition_counts,
+    ),
+    Metric(
+        "streamgauge_consumer_health",
+        Type.GAUGE,
+        "bool",
+        Level.CONSUMER_HEALTH,
+        "What the consumer's position means: 1 for the health it is in, 0 for every other.",
+        _health_flags,
+    ),
+    Metric(
+        "streamgauge_consumer_state",
+        Type.GAUGE,
+        "bool",
+        Level.CONSUMER_STATE,
+        "The group's state as Kafka reports it: 1 for the state it is in, 0 for every other.",
+        _state_flags,
+    ),
+    Metric(
+        "streamgauge_consumer_info",
+        Type.GAUGE,
+        "bool",
+        Level.CONSUMER_PROTOCOL,
+        "Always 1: the group's protocol as label.",
+        _protocol_known,
+    ),
+    Metric(
+        "streamgauge_consumer_topic_lag_records",
+        Type.GAUGE,
+        "records",
+        Level.CONSUMER_TOPIC,
+        "Records the consumer has still to read of a topic; absent while any of its partitions there is unknown.",
+        lambda report: report.consumer_topics.lag_records,
+    ),
+    Metric(
+        "streamgauge_consumer_records_total",
+        Type.COUNTER,
+        "records",
+        Level.CONSUMER_TOPIC,
+        "Records of a topic the consumer has read since the monitor started, by its committed offsets.",
+        lambda report: report.consumer_topics.records_total,
+    ),
+    Metric(
+        "streamgauge_consumer_lag_records",
+        Type.GAUGE,
+        "records",
+        Level.POSITION,
+        "Records the consumer has still to read of a partition: log end less the committed offset or the log start, "
+        "whichever is higher.",
+        lambda report: report.positions.lag_records,
+    ),
+    Metric(
+        "streamgauge_consumer_lag_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.POSITION,
+        "Age of the first record of a partition that the consumer has still to read; 0 where it has read them all.",
+        lambda report: report.positions.lag_seconds,
+    ),
+    Metric(
+        "streamgauge_consumer_lag_seconds_bound",
+        Type.GAUGE,
+        "seconds",
+        Level.POSITION,
+        "The true age lies within streamgauge_consumer_lag_seconds plus or minus this.",
+        lambda report: report.positions.lag_seconds_bound,
+        opt_in="lag_seconds_bound",
+    ),
+    Metric(
+        "streamgauge_consumer_committed_offset",
+        Type.GAUGE,
+        "offset",
+        Level.POSITION,
+        "Offset of the next record the consumer will read of a partition, as committed.",
+        lambda report: report.positions.committed,
+        opt_in="committed_offset",
+    ),
+    Metric(
+        "streamgauge_consumer_lost_records",
+        Type.GAUGE,
+        "records",
+        Level.POSITION,
+        "Records of a partition that were deleted before the consumer read them.",
+        lambda report: report.positions.lost_records,
+        opt_in="lost_records",
+    ),
+    Metric(
+        "streamgauge_topic_records_total",
+        Type.COUNTER,
+        "records",
+        Level.TOPIC,
+        "Records ever written to a topic, by its log ends; absent while the log end of any partition is unknown.",
+        lambda report: report.topics.records_total,
+    ),
+    Metric(
+        "streamgauge_partition_log_start_offset",
+        Type.GAUGE,
+        "offset",
+        Level.PARTITION,
+        "Offset of the first record that is still there.",
+        lambda report: report.partitions.log_start,
+    ),
+    Metric(
+        "streamgauge_partition_log_end_offset",
+        Type.GAUGE,
+        "offset",
+        Level.PARTITION,
+        "Offset that the next record written will have.",
+        lambda report: report.partitions.log_end,
+    ),
+    Metric(
+        "streamgauge_spark_batch_duration_seconds",
+        Type.HISTOGRAM,
+        "seconds",
+        Level.SPARK,
+        "How long micro-batches took from being planned to being committed, since the monitor first saw the query.",
+        histograms=lambda report: [facts.durations for facts in report.spark.values()],
+    ),
+    Metric(
+        "streamgauge_spark_last_batch_duration_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.SPARK,
+        "How long the last committed micro-batch took; absent where it spans a restart.",
+        _spark(lambda facts: facts.last_batch_duration_seconds),
+    ),
+    Metric(
+        "streamgauge_spark_trigger_interval_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.SPARK,
+        "The query's trigger interval, from the settings.",
+        _spark(lambda facts: facts.query.trigger_interval_seconds),
+    ),
+    Metric(
+        "streamgauge_spark_last_commit_timestamp_seconds",
+        Type.GAUGE,
+        "timestamp",
+        Level.SPARK,
+        "When the last micro-batch was committed, seconds since the epoch.",
+        _spark(lambda facts: facts.last_commit_at),
+    ),
+    Metric(
+        "streamgauge_spark_inflight_batch_age_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.SPARK,
+        "How long ago the micro-batch in flight was planned; absent while none is.",
+        _spark(lambda facts: facts.inflight_batch_age_seconds),
+    ),
+    Metric(
+        "streamgauge_spark_watermark_timestamp_seconds",
+        Type.GAUGE,
+        "timestamp",
+        Level.SPARK,
+        "The query's event-time watermark, seconds since the epoch; absent for a query without one.",
+        _spark(lambda facts: facts.query.watermark),
+    ),
+    Metric(
+        "streamgauge_spark_batches_total",
+        Type.COUNTER,
+        "batches",
+        Level.SPARK,
+        "Micro-batches committed since the monitor first saw the query.",
+        _spark_count(lambda facts: facts.batches_total),
+    ),
+    Metric(
+        "streamgauge_spark_input_rows_total",
+        Type.COUNTER,
+        "rows",
+        Level.SPARK,
+        "Records in the offset ranges of those micro-batches: an upper bound where topics are compacted or "
+        "transactional.",
+        _spark_count(lambda facts: facts.input_rows_total),
+    ),
+    Metric(
+        "streamgauge_observe_duration_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.SOURCE,
+        "How long the last look at this source took.",
+        lambda report: _floats(source.duration_seconds for source in report.sources),
+    ),
+    Metric(
+        "streamgauge_observe_last_success_timestamp_seconds",
+        Type.GAUGE,
+        "timestamp",
+        Level.SOURCE,
+        "When the last complete look at this source ended, seconds since the epoch; absent until there is one.",
+        _last_success,
+    ),
+    Metric(
+        "streamgauge_observe_requests_total",
+        Type.COUNTER,
+        "requests",
+        Level.REQUEST,
+        "Requests sent to this source, by API, since the monitor started.",
+        lambda report: np.fromiter(report.requests_total.values(), np.int64),
+    ),
+    Metric(
+        "streamgauge_observe_failures_total",
+        Type.COUNTER,
+        "failures",
+        Level.FAILURE,
+        "Reads of this source that failed, by what they were about, since the monitor started.",
+        lambda report: np.fromiter(report.failures_total.values(), np.int64),
+    ),
+    Metric(
+        "streamgauge_exposed_series",
+        Type.GAUGE,
+        "series",
+        Level.EXPOSITION,
+        "Series in this answer, this one included.",
+    ),
+    Metric(
+        "streamgauge_dropped_series",
+        Type.GAUGE,
+        "series",
+        Level.EXPOSITION,
+        "Series left out of this answer because their cluster has more positions than the settings allow.",
+    ),
+)
+
+BY_NAME: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in METRICS})
+
+
+# --- the manual's page -------------------------------------------------------------------------------
+
+_PAGE_HEAD = """\
+# Metrics
+
+Served at `/metrics` in the Prometheus text format 0.0.4. A value that is unknown in a cycle is a series that is absent
+from that answer: no series is ever 0 or NaN for want of knowledge. Beyond `metrics.max_positions` positions a cluster's
+metrics by partition of a consumer are left out, and `streamgauge_dropped_series` says how many series that were.
+The process's own `process_*` and `python_*` metrics follow at the end.
+
+A consumer is out of its objective where `streamgauge_consumer_max_lag_seconds` less its bound exceeds
+`streamgauge_consumer_objective_seconds`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+
+def reference_page() -> str:
+    """Return ``docs/metrics.md``: the catalogue as a page of the manual."""
+    return _PAGE_HEAD + "".join(map(_page_row, METRICS))
+
+
+def _page_row(metric: Metric) -> str:
+    opt_in = f" Off unless `metrics.{metric.opt_in}` is true." if metric.opt_in else ""
+    labels = ", ".join(metric.labels)
+    return f"| `{metric.name}` | {metric.type} | {labels} | {metric.help}{opt_in} |\n"
+
+
+if __name__ == "__main__":  # python -m monitor.catalog > docs/metrics.md
+    sys.stdout.write(reference_page())
