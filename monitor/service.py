@@ -46,16 +46,20 @@ class SparkReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a cycle may spend on record times: rounds of look-ups, one request a leader each, and seconds."""
+    """What a cycle may spend on record times: rounds of look-ups, one request a leader each, and seconds.
+
+    ``cycles`` is how many cycles' worth of look-ups (the setting ``lookups_per_cycle``) it may ask.
+    """
 
     rounds: int
     seconds: float
+    cycles: int = 1
 
 
 STEADY = Budget(rounds=12, seconds=2.0)
 """For a service: what one cycle leaves open, the next ones narrow."""
 
-ONE_SHOT = Budget(rounds=40, seconds=8.0)
+ONE_SHOT = Budget(rounds=60, seconds=8.0, cycles=50)
 """For a command that has one cycle to get it right."""
 
 
@@ -105,7 +109,7 @@ class ClusterMonitor:
 
     async def _look_up(self, seen: Observed) -> None:
         deadline = time.monotonic() + self._budget.seconds
-        left = self.cluster.lookups_per_cycle
+        left = self.cluster.lookups_per_cycle * self._budget.cycles
         for _ in range(self._budget.rounds):
             questions = wanted(seen, self._history, left)
             if questions is None or time.monotonic() > deadline:

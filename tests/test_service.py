@@ -1,4 +1,4 @@
-"""The service's cycle: what is looked up, in which order things are read, and that one cluster's fault stays its own."""
+"""The service's cycle: what is looked up, in which order things are read, and that a cluster's fault stays its own."""
 
 import asyncio
 
