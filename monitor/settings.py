@@ -1,41 +1,94 @@
-"""streamgauge.yml as frozen, validated types: each field once, with its meaning, unit and default."""
+"""streamgauge.yml as frozen, validated types: each field once, with its meaning, unit and default.
+
+What a single field may hold is in its annotation; what fields forbid each other is in ``contradictions``, a pure
+function, so that whoever reads the file can name every complaint at once with its line. Reading the file is
+``monitor.cli.settings_file``. Secrets are ``SecretStr``: masked in every repr and error.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Set
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+CONTRADICTION = "contradiction"
+"""Type of the pydantic error that says: these fields do not go together."""
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+PRIVATE_KEY = "PRIVATE KEY-----"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    """Take a relative path from the folder of the settings file, where the reader of the file tells it."""
+    return path if info.context is None else Path(info.context["folder"]) / path.expanduser()
+
+
+def _glob_from_folder(path: str, info: ValidationInfo) -> str:
+    """Take a relative path or glob from the folder of the settings file; a URI stays as it is."""
+    is_uri = ":" in path.partition("/")[0]
+    return path if info.context is None or is_uri else str(Path(info.context["folder"]) / Path(path).expanduser())
+
+
+def _is_certificate(pem: str) -> str:
+    if CERTIFICATE not in pem:
+        raise PydanticCustomError("pem", "holds no PEM certificate: it starts with {begin}", {"begin": CERTIFICATE})
+    return pem
+
+
+def _is_private_key(pem: SecretStr) -> SecretStr:
+    if PRIVATE_KEY not in pem.get_secret_value():
+        raise PydanticCustomError("pem", "holds no PEM private key: it starts with -----BEGIN PRIVATE KEY-----")
+    return pem
+
+
+File = Annotated[Path, AfterValidator(_from_folder)]
+CertificatePem = Annotated[str, AfterValidator(_is_certificate)]
+PrivateKeyPem = Annotated[SecretStr, AfterValidator(_is_private_key)]
 
 
 class Sasl(_Part):
     """How to log in to the brokers."""
 
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    username: str
-    password: SecretStr
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="How name and password are shown to the broker."
+    )
+    username: str = Field(min_length=1, description="Who logs in.")
+    password: SecretStr = Field(description="Their password; best as `${NAME}` from the environment.")
 
 
 class Tls(_Part):
-    """Certificates for TLS. Without ``ca_file`` the system's trusted certificates are used."""
+    """Certificates for TLS. Without `ca_file` and `ca_pem` the system's trusted certificates are used."""
 
-    ca_file: Path | None = None
-    cert_file: Path | None = Field(None, description="Client certificate (PEM) for mutual TLS.")
-    key_file: Path | None = Field(None, description="Key of the client certificate (PEM).")
-    key_password: SecretStr | None = None
-    check_hostname: bool = True
+    ca_file: File | None = Field(None, description="Certificates to trust (PEM file).")
+    ca_pem: CertificatePem | None = Field(
+        None, repr=False, description="The same as text, instead of `ca_file`; best as `${NAME}`."
+    )
+    cert_file: File | None = Field(
+        None, description="Client certificate and its chain for mutual TLS (PEM file); may hold the key as well."
+    )
+    cert_pem: CertificatePem | None = Field(None, repr=False, description="The same as text, instead of `cert_file`.")
+    key_file: File | None = Field(None, description="Key of the client certificate (PEM file).")
+    key_pem: PrivateKeyPem | None = Field(None, description="The same as text, instead of `key_file`.")
+    key_password: SecretStr | None = Field(None, description="Password of an encrypted key.")
+    check_hostname: bool = Field(True, description="Whether the certificate must name the host that was asked for.")
 
 
 class SparkCheckpoints(_Part):
     """Checkpoint folders of Spark queries that read from this cluster."""
 
-    path: str = Field(description="A checkpoint folder, or a glob that names several.")
-    name: str | None = Field(None, description="Shown name; {folder} stands for the folder's last part.")
+    path: Annotated[str, Field(min_length=1), AfterValidator(_glob_from_folder)] = Field(
+        description="A checkpoint folder, or a glob that names several."
+    )
+    name: str | None = Field(None, description="Shown name; `{folder}` stands for the folder's last part.")
     trigger_interval_seconds: float | None = Field(
         None, gt=0, description="The query's trigger interval, if it has one."
     )
@@ -44,11 +97,13 @@ class SparkCheckpoints(_Part):
 class Cluster(_Part):
     """A Kafka cluster and what reads from it."""
 
-    name: str = Field("default", min_length=1)
+    name: str = Field("default", min_length=1, description="Shown name, and the label `cluster` of every metric.")
     bootstrap_servers: str = Field(min_length=1, description="HOST:PORT, several separated by commas.")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl: Sasl | None = None
-    tls: Tls = Tls()
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Whether to encrypt (SSL) and to log in (SASL)."
+    )
+    sasl: Sasl | None = Field(None, description="Log-in, needed by the SASL protocols.")
+    tls: Tls = Field(Tls(), description="Certificates, for the SSL protocols.")
     interval_seconds: float = Field(10.0, ge=0.1, description="Time from the start of one cycle to the next.")
     timeout_seconds: float = Field(5.0, gt=0, description="How long one request to one broker may take.")
     metadata_interval_seconds: float = Field(
@@ -58,21 +113,30 @@ class Cluster(_Part):
     lookups_per_cycle: int = Field(
         2000, ge=0, description="Record time look-ups a cycle; 0 switches seconds by record off."
     )
-    spark: tuple[SparkCheckpoints, ...] = ()
+    spark: tuple[SparkCheckpoints, ...] = Field((), description="Spark queries, by their checkpoint folders.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Cluster:
+        tls = {name for name in self.tls.model_fields_set if getattr(self.tls, name) is not None}
+        found = contradictions(self.security_protocol, has_sasl=self.sasl is not None, tls=tls)
+        if found:
+            text = "; ".join(f"{field}: {problem}" for field, problem in found)
+            raise PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
+        return self
 
 
 class Objective(_Part):
     """The age in seconds that consumers matching a pattern are allowed."""
 
-    consumer: str = Field(description="Name or pattern (* and ?).")
-    seconds: float = Field(gt=0)
+    consumer: str = Field(min_length=1, description="Name or pattern (`*` and `?`).")
+    seconds: float = Field(gt=0, description="The age they are allowed.")
 
 
 class Objectives(_Part):
     """How late a consumer may be. The first pattern that matches wins."""
 
-    default_seconds: float = Field(300.0, gt=0)
-    consumers: tuple[Objective, ...] = ()
+    default_seconds: float = Field(300.0, gt=0, description="The age allowed to everybody else.")
+    consumers: tuple[Objective, ...] = Field((), description="Objectives by name or pattern.")
 
     def seconds_for(self, name: str) -> float:
         """Return the allowed age in seconds of the consumer with this name."""
@@ -85,8 +149,8 @@ class Objectives(_Part):
 class Http(_Part):
     """Where metrics, page and API are served."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(9760, ge=0, le=65535, description="0 picks a free port.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` for every interface.")
+    port: int = Field(9760, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
 
 
 class Metrics(_Part):
@@ -97,15 +161,75 @@ class Metrics(_Part):
         ge=0,
         description="Positions exposed one by one; beyond it a cluster is exposed by topic, and counted.",
     )
-    committed_offset: bool = False
-    lag_seconds_bound: bool = False
-    lost_records: bool = False
+    committed_offset: bool = Field(False, description="Expose the committed offset of every position.")
+    lag_seconds_bound: bool = Field(False, description="Expose the bound of the age of every position.")
+    lost_records: bool = Field(False, description="Expose the lost records of every position.")
 
 
 class Settings(_Part):
     """The whole of streamgauge.yml."""
 
-    clusters: tuple[Cluster, ...] = Field(min_length=1)
-    objectives: Objectives = Objectives()
-    http: Http = Http()
-    metrics: Metrics = Metrics()
+    clusters: tuple[Cluster, ...] = Field(min_length=1, description="What is watched.")
+    objectives: Objectives = Field(Objectives(), description="How late a consumer may be.")
+    http: Http = Field(Http(), description="Where metrics, page and API are served.")
+    metrics: Metrics = Field(Metrics(), description="What /metrics exposes.")
+
+    @model_validator(mode="after")
+    def _has_distinct_names(self) -> Settings:
+        repeated = repeated_names(cluster.name for cluster in self.clusters)
+        if repeated:
+            names = ", ".join(map(repr, repeated))
+            raise PydanticCustomError(CONTRADICTION, "clusters: several are called {names}", {"names": names})
+        return self
+
+
+def contradictions(protocol: str, *, has_sasl: bool, tls: Set[str]) -> list[tuple[str, str]]:
+    """Return what does not go together in a cluster's security settings, as (field, what to do) pairs.
+
+    ``tls`` are the names of the fields of ``Tls`` that are set.
+    """
+    has_cert, has_key = tls & {"cert_file", "cert_pem"}, tls & {"key_file", "key_pem"}
+    rules = (
+        (
+            protocol.startswith("SASL_") and not has_sasl,
+            "security_protocol",
+            f"{protocol} needs a log-in: add sasl with username and password",
+        ),
+        (
+            has_sasl and not protocol.startswith("SASL_"),
+            "sasl",
+            f"would not be used with security_protocol {protocol}: choose {_with_sasl(protocol)}, or take sasl out",
+        ),
+        (
+            bool(tls) and not protocol.endswith("SSL"),
+            "tls",
+            f"would not be used with security_protocol {protocol}: choose {_with_tls(protocol)}, or take tls out",
+        ),
+        ({"ca_file", "ca_pem"} <= tls, "tls.ca_pem", "give ca_file or ca_pem, not both"),
+        (len(has_cert) > 1, "tls.cert_pem", "give cert_file or cert_pem, not both"),
+        (len(has_key) > 1, "tls.key_pem", "give key_file or key_pem, not both"),
+        (
+            bool(has_key) and not has_cert,
+            f"tls.{next(iter(sorted(has_key)), '')}",
+            "a key needs its certificate: add cert_file or cert_pem",
+        ),
+        (
+            "key_password" in tls and not (has_cert or has_key),
+            "tls.key_password",
+            "there is no key it could open: add cert_file and key_file",
+        ),
+    )
+    return [(field, text) for is_wrong, field, text in rules if is_wrong]
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _with_sasl(protocol: str) -> str:
+    return {"SSL": "SASL_SSL"}.get(protocol, "SASL_PLAINTEXT or SASL_SSL")
+
+
+def _with_tls(protocol: str) -> str:
+    return {"SASL_PLAINTEXT": "SASL_SSL"}.get(protocol, "SSL")
