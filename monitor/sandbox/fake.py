@@ -343,6 +343,7 @@ class _Port:
         connection = asyncio.get_running_loop().create_task(self._serve(accepted))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        connection.add_done_callback(lambda _: accepted.close())  # one that is cancelled before it begins ends here
 
     async def _serve(self, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -351,7 +352,6 @@ class _Port:
         try:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=self._tls)
         except (OSError, asyncio.CancelledError):  # ssl.SSLError is an OSError: the client does not speak TLS
-            accepted.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
