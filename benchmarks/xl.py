@@ -9,7 +9,9 @@ import numpy as np
 
 from monitor.model import (
     Consumer,
+    Floats,
     GroupFacts,
+    Int64s,
     KafkaSnapshot,
     Kind,
     PartitionColumns,
@@ -22,11 +24,12 @@ TOPICS = 1_000
 PARTITIONS_A_TOPIC = 10
 GROUPS = 2_000
 TOPICS_A_GROUP = 5
+POSITIONS_A_GROUP = TOPICS_A_GROUP * PARTITIONS_A_TOPIC
 REQUESTS = {"Metadata": 1, "ListGroups": 1, "OffsetFetch": 2, "ListOffsets": 1}
 
 
 def layout(groups: int = GROUPS, skip: int = 0) -> PositionLayout:
-    """Return the rows. ``skip`` leaves the first partitions out for every hundredth group, as if they were gone."""
+    """Return the rows. ``skip`` leaves so many of its positions out of every hundredth group."""
     topics = tuple(f"topic-{number:04d}" for number in range(TOPICS))
     partitions = PartitionLayout(
         topics,
@@ -39,9 +42,10 @@ def layout(groups: int = GROUPS, skip: int = 0) -> PositionLayout:
     return PositionLayout(partitions, consumers, starts, np.concatenate(rows).astype(np.int32))
 
 
-def _rows_of_group(group: int) -> np.ndarray:
+def _rows_of_group(group: int) -> Int64s:
     topics = np.sort((group * TOPICS_A_GROUP + np.arange(TOPICS_A_GROUP)) % TOPICS)
-    return (topics[:, None] * PARTITIONS_A_TOPIC + np.arange(PARTITIONS_A_TOPIC)).ravel()
+    rows: Int64s = topics[:, None] * PARTITIONS_A_TOPIC + np.arange(PARTITIONS_A_TOPIC)
+    return rows.reshape(-1)
 
 
 def snapshot(rows: PositionLayout, *, at: float, moved: int = 0, seed: int = 1) -> KafkaSnapshot:
@@ -58,3 +62,8 @@ def snapshot(rows: PositionLayout, *, at: float, moved: int = 0, seed: int = 1) 
         GroupFacts(consumer, "Stable", "classic", "consumer", members=3, observed_at=at) for consumer in rows.consumers
     )
     return KafkaSnapshot("default", at - 0.2, at, True, partitions, committed, facts, (), REQUESTS)
+
+
+def ages(lag_records: Int64s, at: float) -> Floats:
+    """Return an age for every position: 0 where caught up, else it grows with ``at`` and differs from row to row."""
+    return np.where(lag_records > 0, at - 1_000.0 + np.arange(len(lag_records)) % 3_600 + 0.123, 0.0)
