@@ -239,6 +239,8 @@ class MapKeeper:
 
     async def refresh(self, poll: Poll) -> bool:
         """Fetch the map from the first broker that answers; without any, the old map stays and False is returned."""
+        if poll.unreachable:
+            return False
         down = {self.map.brokers[node] for node in poll.down if node in self.map.brokers}
         candidates = dict.fromkeys((*self.map.brokers.values(), *self._bootstrap))
         try:

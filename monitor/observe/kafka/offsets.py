@@ -92,9 +92,7 @@ class CommitReader:
     async def read(self, poll: Poll, keeper: MapKeeper, patience: Patience, groups: Iterable[Group]) -> Commits:
         """Ask every coordinator for all its groups, and those that answered something passing once more."""
         collected = _Collected(self._clock)
-        # A group that nobody lists may have moved to any broker: only its coordinator can say that it is gone.
-        every_node = tuple(keeper.map.brokers)
-        asked = {group.name: group.nodes if group.listed else every_node for group in groups}
+        asked = {group.name: group.nodes for group in groups}
         await self._round(poll, keeper, collected, asked, self._fetch)
         while patience.is_left(open_ := collected.moving(poll, asked)):
             await asyncio.sleep(PAUSE_SECONDS)

@@ -145,6 +145,8 @@ async def test_one_broken_broker_hides_nothing_else(cluster, observer, api, acti
         failure.name for failure in snapshot.failures if failure.scope == "broker"
     }
     assert Why(why).name in {failure.error for failure in snapshot.failures}
+    if why != Why.MALFORMED:
+        assert 1 == len(snapshot.failures), "one broker, one entry"
     leader = dict(zip(range(6), cluster.topics["orders"].leader.tolist(), strict=True))
     for (_, partition), seen in ends(snapshot).items():
         if leader[partition] != 1:
@@ -164,6 +166,7 @@ async def test_a_cluster_that_is_away_is_unknown_and_not_gone(cluster, observer)
     for broker in cluster.brokers:
         cluster.stop(broker)
     away = await observer.observe()
+    longer = await observer.observe()
     for broker in cluster.brokers:
         cluster.start(broker)
     back = await observer.observe()
@@ -172,7 +175,8 @@ async def test_a_cluster_that_is_away_is_unknown_and_not_gone(cluster, observer)
     assert before.positions.layout is away.positions.layout is back.positions.layout
     reasons = set(committed(away)["billing"].values()) | set(ends(away).values())
     assert reasons <= {f"?{int(Why.REFUSED)}", f"?{int(Why.DISCONNECTED)}"}
-    assert all(group.members is None or group.state == "Empty" for group in away.groups)
+    assert committed(away).keys() == committed(longer).keys()
+    assert ["cluster"] == [failure.scope for failure in longer.failures], "nobody answers: that is one entry"
     assert back.up
     assert {"billing": BILLING, "shipping": SHIPPING} == committed(back)
     assert ALL_ORDERS == ends(back)
@@ -243,6 +247,23 @@ async def test_a_moved_coordinator_is_found(cluster, observer):
 
     assert BILLING == committed(snapshot)["billing"]
     assert snapshot.up
+
+
+async def test_a_group_deleted_while_its_coordinator_was_away_goes(cluster, observer):
+    """The broker that had it is gone for good: the one that has its place now says that there is no such group."""
+    await observer.observe()
+    cluster.stop(1)
+    away = await observer.observe()
+    cluster.delete_group("billing")
+    cluster.move_coordinator("billing", 3)
+    for partition in range(6):
+        cluster.move_leader("orders", partition, 2)
+    del cluster.brokers[1]
+    back = await observer.observe()
+
+    assert "billing" in committed(away)
+    assert {"shipping": SHIPPING} == committed(back)
+    assert back.up
 
 
 async def test_a_moved_leader_is_found(cluster, observer):
