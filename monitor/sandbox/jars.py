@@ -35,6 +35,7 @@ from xml.sax.saxutils import quoteattr
 from monitor.errors import SandboxError
 from monitor.sandbox.java import Java, find_java
 from monitor.sandbox.process import spawn
+from monitor.sandbox.versions import KAFKA_VERSIONS
 
 _SUMS = Path(__file__).with_name("sums")
 _POLL_SECONDS = 0.1
@@ -87,7 +88,7 @@ def _kafka(version: str) -> Artifact:
     return Artifact(f"kafka-{version}", (f"org.apache.kafka:kafka_2.13:{version}", "org.slf4j:slf4j-simple:1.7.36"))
 
 
-KAFKA = {version: _kafka(version) for version in ("4.3.1", "4.0.2", "3.9.2", "3.7.2")}
+KAFKA = {version: _kafka(version) for version in KAFKA_VERSIONS}
 """Apache Kafka by version, newest first."""
 
 SPARK_KAFKA = Artifact(

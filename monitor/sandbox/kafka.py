@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -33,9 +34,11 @@ from monitor.errors import SandboxError, UsageError
 from monitor.sandbox import jars
 from monitor.sandbox.java import Java, find_java
 from monitor.sandbox.process import Child, spawn
+from monitor.sandbox.security import Security
+from monitor.sandbox.versions import KAFKA_VERSIONS
 
 HOST = "127.0.0.1"
-NEWEST = next(iter(jars.KAFKA))
+NEWEST = KAFKA_VERSIONS[0]
 
 START_SECONDS = 120.0
 """How long nodes may take until they answer; one takes 4 to 11 s on two idle cores."""
@@ -118,10 +121,8 @@ class Node:
         """
         deadline = time.monotonic() + START_SECONDS
         while not wanted <= await self._brokers():
-            if self._process is None or not self._process.running:
-                status = "was not started" if self._process is None else _ended(self._process)
-                msg = f"{self} {status} while starting: {telling(self.log)} (log: {self.log})"
-                raise SandboxError(msg)
+            if self.pid is None:
+                raise SandboxError(self.ending())
             if time.monotonic() > deadline:
                 msg = (
                     f"{self} did not answer on {self.address} within {START_SECONDS:.0f} s: "
@@ -129,6 +130,13 @@ class Node:
                 )
                 raise SandboxError(msg)
             await asyncio.sleep(_POLL_SECONDS)
+
+    def ending(self) -> str:
+        """Say how it ended, and what its log says about that."""
+        status = (self._process.returncode if self._process is not None else None) or 0
+        number = status - 128  # as shells have it
+        how = f"was ended by {signal.Signals(number).name}" if number > 0 else f"ended with status {status}"
+        return f"{self} {how}: {telling(self.log)} (log: {self.log})"
 
     async def _brokers(self) -> set[int]:
         host, _, port = self.address.rpartition(":")
@@ -150,8 +158,9 @@ class KafkaSandbox:
         nodes: How many, 1 or 3; with 3, Kafka's internal topics have three replicas.
         port: Where the first node listens, the others on the ports after it; 0 chooses free ones.
         data: Folder that is kept and used again by a later start; None for one that goes at the end.
-        version: A Kafka version of ``jars.KAFKA``, or the beginning of one ("3.9").
+        version: One of ``versions.KAFKA_VERSIONS``, or the beginning of one ("3.9").
         properties: Broker properties on top of, and before, the sandbox's own.
+        security: Listeners beside the plaintext one, users and access control.
         heap_mb: Java heap a node.
         progress: Told about jars that are fetched.
 
@@ -167,6 +176,7 @@ class KafkaSandbox:
         data: Path | str | None = None,
         version: str = NEWEST,
         properties: Mapping[str, str] | None = None,
+        security: Security | None = None,
         heap_mb: int = 512,
         progress: Callable[[jars.Progress], None] | None = None,
     ) -> None:
@@ -182,6 +192,7 @@ class KafkaSandbox:
         self._port = port
         self._data = None if data is None else Path(data)
         self._properties = dict(properties or {})
+        self._security = security or Security()
         self._heap_mb = heap_mb
         self._progress = progress
         self._java: Java | None = None
@@ -196,8 +207,8 @@ class KafkaSandbox:
     @property
     def bootstraps(self) -> dict[str, str]:
         """Return the addresses of all nodes by listener."""
-        listeners = self.nodes[0].addresses.keys() - {CONTROLLER} if self.nodes else ()
-        return {name: ",".join(node.addresses[name] for node in self.nodes) for name in listeners}
+        names = (PLAINTEXT, *self._security.listeners)
+        return {name: ",".join(node.addresses[name] for node in self.nodes) for name in names}
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -282,9 +293,8 @@ class KafkaSandbox:
         nodes = []
         for index in range(self._count):
             fixed = {PLAINTEXT: self._port + index} if self._port else {}
-            nodes.append(
-                {name: self._held.enter_context(_hold(fixed.get(name, 0))) for name in (PLAINTEXT, CONTROLLER)}
-            )
+            names = (PLAINTEXT, CONTROLLER, *self._security.listeners)
+            nodes.append({name: self._held.enter_context(_hold(fixed.get(name, 0))) for name in names})
         return nodes
 
     def _node_properties(self, node: Node) -> dict[str, str]:
@@ -298,12 +308,15 @@ class KafkaSandbox:
             "controller.listener.names": CONTROLLER,
             "listeners": listeners,
             "advertised.listeners": advertised,
-            "listener.security.protocol.map": f"{PLAINTEXT}:PLAINTEXT,{CONTROLLER}:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{self._security.protocol(name)}" for name in node.addresses
+            ),
             "inter.broker.listener.name": PLAINTEXT,
             "log.dirs": str(node.folder / "data"),
             **{name: str(self._count) for name in _REPLICATION},
             **{name: str(min(2, self._count)) for name in _MIN_ISR},
             **_QUICK,
+            **self._security.properties(node.folder),
             **self._properties,
         }
 
@@ -311,9 +324,9 @@ class KafkaSandbox:
         """Have Kafka format the folders of nodes that were never started."""
         new = [node for node in self.nodes if not node.meta.exists()]
         cluster_id = next((_cluster_id(node.meta) for node in self.nodes if node not in new), _new_cluster_id())
-        arguments = ("format", "--cluster-id", cluster_id, "--ignore-formatted", "--config")
+        arguments = ("format", "--cluster-id", cluster_id, "--ignore-formatted", *self._security.scram_arguments())
         runs = [
-            (node, spawn(self.command("kafka.tools.StorageTool", *arguments, str(node.properties)), log=node.log))
+            (node, spawn(self.command(_STORAGE, *arguments, "--config", str(node.properties)), log=node.log))
             for node in new
         ]
         try:
@@ -336,6 +349,8 @@ class KafkaSandbox:
         self._held.close()
 
 
+_STORAGE = "kafka.tools.StorageTool"
+
 _LOGGING = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSS",
@@ -355,6 +370,9 @@ _REPLICATION = (
 _MIN_ISR = ("transaction.state.log.min.isr", "share.coordinator.state.topic.min.isr")
 
 _QUICK = {
+    # A node killed and started again is let in when its former session has timed out, by default after 9 s.
+    "broker.session.timeout.ms": "5000",
+    "broker.heartbeat.interval.ms": "1000",
     # Kafka waits 3 s for more members before a group's first assignment.
     "group.initial.rebalance.delay.ms": "0",
     # 128 MB by default, a quarter of the heap, for compaction that a sandbox hardly sees.
@@ -368,9 +386,9 @@ def known_version(text: str) -> str:
     Raises:
         UsageError: There is none.
     """
-    found = next((version for version in jars.KAFKA if f"{version}.".startswith(f"{text}.")), None)
+    found = next((version for version in KAFKA_VERSIONS if f"{version}.".startswith(f"{text}.")), None)
     if found is None:
-        msg = f"the sandbox has no Kafka {text}: use one of {', '.join(jars.KAFKA)}"
+        msg = f"the sandbox has no Kafka {text}: use one of {', '.join(KAFKA_VERSIONS)}"
         raise UsageError(msg)
     return found
 
@@ -382,12 +400,6 @@ def telling(log: Path, lines: int = 3) -> str:
     wrong = [line for line in said if re.search(r"ERROR|FATAL|Exception|Error:|No space left|in use", line)]
     quoted = list(dict.fromkeys(wrong or said))[-lines:]
     return " | ".join(line[:300] for line in quoted) or "its log is empty"
-
-
-def _ended(process: Child) -> str:
-    status = process.returncode or 0
-    number = status - 128  # as shells have it
-    return f"was ended by signal {number}" if number > 0 else f"ended with status {status}"
 
 
 def _new_cluster_id() -> str:
