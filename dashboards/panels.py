@@ -1,0 +1,293 @@
+"""Panels as data, and the house style in which they become Grafana's JSON.
+
+Written for schema version 27, Grafana 7.5's own: every later Grafana migrates a board from there, while 7.5 would
+ignore what a later version introduced. So value mappings are the old list, a tooltip is ``tooltipOptions``, a table
+cell has a ``displayMode``, and a data source is named by a string.
+
+What is not known is shown as not known: single numbers and tables ask for the value of this moment only (a range
+would show the last one known), lines are broken where samples are missing, and the legend's last value is the last one
+even where that is none.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+from typing import Any
+
+from monitor.catalog import BY_NAME
+
+Json = dict[str, Any]
+
+SCHEMA_VERSION = 27
+DATASOURCE = "${datasource}"
+UNKNOWN = "?"
+"""Shown where there is no value; the command line shows the same."""
+
+UNITS: Mapping[str, str] = {
+    "bool": "none",
+    "seconds": "s",
+    "timestamp": "s",  # shown as the time passed since
+    "records": "short",
+    "rows": "short",
+    "members": "short",
+    "partitions": "short",
+    "offset": "none",
+    "batches": "short",
+    "requests": "short",
+    "failures": "short",
+    "series": "short",
+}
+"""Grafana's unit for each unit of the catalogue."""
+
+RATIO = "percentunit"
+
+
+def unit_of(metric: str) -> str:
+    """Return Grafana's unit of a metric's values."""
+    return UNITS[BY_NAME[metric].unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A PromQL expression and how its series are called, with labels as ``{{label}}``."""
+
+    expression: str
+    legend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """From ``value`` on (None: from the start), the colour is this one."""
+
+    value: float | None
+    color: str
+
+
+CALM = (Step(None, "text"),)
+GOOD_IS_ZERO = (Step(None, "green"), Step(1, "red"))
+OF_OBJECTIVE = (Step(None, "green"), Step(0.5, "yellow"), Step(1, "red"))
+"""The one scale for ages: the share of its objective that a consumer has used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Properties of the fields that a matcher (byName, byRegexp) picks."""
+
+    matcher: str
+    options: str
+    properties: Mapping[str, Any]
+
+    def json(self) -> Json:
+        """Return it as Grafana's JSON."""
+        return {
+            "matcher": {"id": self.matcher, "options": self.options},
+            "properties": [{"id": name, "value": value} for name, value in self.properties.items()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel, ``width`` of 24 columns wide and ``height`` rows high."""
+
+    title: str
+    description: str
+    type: str
+    unit: str
+    width: int
+    height: int
+    queries: tuple[Query, ...]
+    options: Json
+    custom: Json = field(default_factory=dict)
+    steps: tuple[Step, ...] = CALM
+    texts: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[Override, ...] = ()
+    transformations: tuple[Json, ...] = ()
+    color: str = "thresholds"
+    is_instant: bool = False
+    minimum: float | None = None
+
+    @property
+    def id(self) -> int:
+        """Return its id: from the title, so that links to it survive a change of order."""
+        return panel_id(self.title)
+
+    def json(self, x: int, y: int) -> Json:
+        """Return it as Grafana's JSON, placed on the grid."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "title": self.title,
+            "description": self.description,
+            "datasource": DATASOURCE,
+            "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
+            "targets": [self._target(index, query) for index, query in enumerate(self.queries)],
+            "fieldConfig": {"defaults": self._defaults(), "overrides": [each.json() for each in self.overrides]},
+            "options": self.options,
+            "transformations": list(self.transformations),
+        }
+
+    def _defaults(self) -> Json:
+        minimum = {} if self.minimum is None else {"min": self.minimum}
+        return {
+            "unit": self.unit,
+            **minimum,
+            "color": {"mode": self.color},
+            "custom": self.custom,
+            "mappings": [
+                {"id": index, "type": 1, "value": value, "text": text}  # 1: value to text
+                for index, (value, text) in enumerate(self.texts.items())
+            ],
+            "noValue": UNKNOWN,
+            "thresholds": thresholds(self.steps),
+        }
+
+    def _target(self, index: int, query: Query) -> Json:
+        return {
+            "refId": ref_id(index),
+            "expr": query.expression,
+            "legendFormat": query.legend,
+            "format": "table" if self.type == "table" else "time_series",
+            "instant": self.is_instant,
+            "range": not self.is_instant,
+            "interval": "",
+        }
+
+
+def panel_id(title: str) -> int:
+    """Return a stable id for a title: a positive 31-bit number."""
+    return zlib.crc32(title.encode()) & 0x7FFFFFFF
+
+
+def ref_id(index: int) -> str:
+    """Return the letter of the nth query of a panel."""
+    return ascii_uppercase[index]
+
+
+def thresholds(steps: tuple[Step, ...]) -> Json:
+    """Return colour steps as Grafana's JSON."""
+    return {"mode": "absolute", "steps": [{"color": step.color, "value": step.value} for step in steps]}
+
+
+# --- the kinds of panel ------------------------------------------------------------------------------
+
+
+def stat(
+    title: str, description: str, *queries: Query, unit: str, width: int,
+    steps: tuple[Step, ...] = CALM, texts: Mapping[str, str] | None = None, named: bool = False,
+) -> Panel:  # fmt: skip
+    """Return a panel with the present value of each series, ``named`` where there are several."""
+    return Panel(
+        title,
+        description,
+        "stat",
+        unit,
+        width,
+        4,
+        queries,
+        {
+            "colorMode": "background",
+            "graphMode": "none",
+            "justifyMode": "auto",
+            "orientation": "auto",
+            "reduceOptions": {"calcs": ["last"], "fields": "", "values": False},
+            "text": {},
+            "textMode": "value_and_name" if named else "value",
+        },
+        steps=steps,
+        texts=texts or {},
+        is_instant=True,
+    )
+
+
+def lines(
+    title: str, description: str, *queries: Query, unit: str, width: int = 12, axis: str = "",
+    stacked: bool = False, steps: tuple[Step, ...] = CALM, overrides: tuple[Override, ...] = (),
+) -> Panel:  # fmt: skip
+    """Return a panel with lines over time, and a legend with the last and the largest value of each."""
+    has_steps = steps != CALM
+    return Panel(
+        title,
+        description,
+        "timeseries",
+        unit,
+        width,
+        9,
+        queries,
+        {
+            "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["last", "max"]},
+            "tooltipOptions": {"mode": "multi"},
+        },
+        custom={
+            "drawStyle": "line",
+            "lineInterpolation": "stepAfter" if stacked else "linear",
+            "lineWidth": 1,
+            "fillOpacity": 60 if stacked else 5,
+            "gradientMode": "none",
+            "showPoints": "auto",
+            "pointSize": 4,
+            "spanNulls": False,
+            "axisLabel": axis,
+            "axisPlacement": "auto",
+            "scaleDistribution": {"type": "linear"},
+            "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
+            "thresholdsStyle": {"mode": "line" if has_steps else "off"},
+        },
+        steps=steps,
+        overrides=overrides,
+        minimum=0,
+        color="palette-classic",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: its heading, the expression of its values, and how they are shown.
+
+    ``label``: shown is not the value but this label of the series.
+    """
+
+    heading: str
+    expression: str
+    unit: str = "none"
+    decimals: int | None = None
+    label: str | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+    def overrides(self) -> Override:
+        """Return how its cells are shown."""
+        decimals = {} if self.decimals is None else {"decimals": self.decimals}
+        return Override("byName", self.heading, {"unit": self.unit, **decimals, **self.shown})
+
+
+def table(title: str, description: str, *columns: Column, keys: Mapping[str, str], sort_by: str, height: int) -> Panel:
+    """Return a table over the full width with a row for each combination of the labels ``keys`` (label: heading)."""
+    values = {f"Value #{ref_id(index)}": column for index, column in enumerate(columns)}
+    hidden = ["Time", *(value for value, column in values.items() if column.label)]
+    named = dict(keys) | {column.label or value: column.heading for value, column in values.items()}
+    return Panel(
+        title,
+        description,
+        "table",
+        "none",
+        24,
+        height,
+        tuple(Query(column.expression) for column in columns),
+        {"showHeader": True, "sortBy": [{"displayName": sort_by, "desc": True}]},
+        custom={"align": "auto", "displayMode": "auto", "filterable": True},
+        overrides=tuple(column.overrides() for column in columns),
+        transformations=(
+            {"id": "merge", "options": {}},
+            {
+                "id": "organize",
+                "options": {
+                    "excludeByName": dict.fromkeys(hidden, True),
+                    "indexByName": {name: index for index, name in enumerate(named)},
+                    "renameByName": named,
+                },
+            },
+        ),
+        is_instant=True,
+    )
