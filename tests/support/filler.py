@@ -13,11 +13,12 @@ import json
 import sys
 import time
 
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 RECORDS = 12
 TOPICS_A_GROUP = 2
+MOVING = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 
 
 def main(bootstrap: str, topics: int, partitions: int, groups: int) -> None:
@@ -53,18 +54,37 @@ def produce(bootstrap: str, names: list[str], partitions: int, stamps: list[int]
 
 
 def commit(admin: AdminClient, wanted: dict[str, dict[tuple[str, int], int]]) -> None:
-    names = list(wanted)
-    for first in range(0, len(names), 100):
-        pending = [
-            admin.alter_consumer_group_offsets([
-                ConsumerGroupTopicPartitions(name, [TopicPartition(t, p, o) for (t, p), o in wanted[name].items()])
-            ])[name]
-            for name in names[first : first + 100]
-        ]  # fmt: skip
-        for future in pending:
-            for tp in future.result(60).topic_partitions:
-                if tp.error is not None:
-                    sys.exit(f"commit on {tp}: {tp.error}")
+    """Commit for every group; a young __consumer_offsets moves about for some seconds, so what moved is tried again."""
+    left = list(wanted)
+    deadline = time.monotonic() + 60
+    while left:
+        moved = []
+        for first in range(0, len(left), 100):
+            moved += commit_once(admin, {name: wanted[name] for name in left[first : first + 100]})
+        if moved and time.monotonic() > deadline:
+            sys.exit(f"{len(moved)} groups could not commit, the first is {moved[0]}")
+        left = moved
+        time.sleep(0.2 if left else 0)
+
+
+def commit_once(admin: AdminClient, wanted: dict[str, dict[tuple[str, int], int]]) -> list[str]:
+    pending = {
+        name: admin.alter_consumer_group_offsets([
+            ConsumerGroupTopicPartitions(name, [TopicPartition(t, p, o) for (t, p), o in offsets.items()])
+        ])[name]
+        for name, offsets in wanted.items()
+    }  # fmt: skip
+    moved = []
+    for name, future in pending.items():
+        try:
+            errors = {tp.error.code() for tp in future.result(60).topic_partitions if tp.error is not None}
+        except KafkaException as exc:
+            errors = {exc.args[0].code()}
+        if errors & MOVING:
+            moved.append(name)
+        elif errors:
+            sys.exit(f"committing for {name}: {errors}")
+    return moved
 
 
 def view(admin: AdminClient, names: list[str], partitions: int, groups: list[str], stamps: list[int]) -> dict:
