@@ -12,7 +12,14 @@ from collections import defaultdict
 
 import aiohttp
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +31,7 @@ pytestmark = pytest.mark.integration
 SCRAPE_TIMEOUT = 10  # Prometheus' default scrape_timeout
 PARTITIONS = 10
 GROUPS = 30
+MOVING = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 LAG = "streamgauge_consumer_lag_records"
 
 
@@ -52,10 +60,19 @@ class Truth:
             self.ends[topic, partition] += records
         assert 0 == self.producer.flush(30)
 
-    def commit(self, group: str, offsets: dict[tuple[str, int], int]) -> None:
+    def commit(self, group: str, offsets: dict[tuple[str, int], int]):
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": group})
+        wanted = [TopicPartition(t, p, o) for (t, p), o in offsets.items()]
+        deadline = time.monotonic() + 60
         try:
-            consumer.commit(offsets=[TopicPartition(t, p, o) for (t, p), o in offsets.items()], asynchronous=False)
+            while True:
+                try:
+                    return consumer.commit(offsets=wanted, asynchronous=False)
+                except KafkaException as exc:
+                    # A young __consumer_offsets moves about for some seconds.
+                    if exc.args[0].code() not in MOVING or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         finally:
             consumer.close()
 
