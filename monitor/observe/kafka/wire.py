@@ -204,7 +204,9 @@ class Reader:
 
     def count(self) -> int:
         """Read the length of a compact array; null counts as empty."""
-        count = max(self.uvarint() - 1, 0)
+        return self._plausible(max(self.uvarint() - 1, 0))
+
+    def _plausible(self, count: int) -> int:
         # An element has a byte at least: a length beyond what is left is garbage, not a reason to allocate.
         if count > len(self.data) - self.pos:
             msg = f"an array of {count} elements in an answer of {len(self.data)} bytes"
@@ -241,7 +243,8 @@ class Reader:
 
     def tags(self) -> None:
         """Step over tagged fields: none of them matters here."""
-        for _ in range(self.count()):
+        # Their number is what it says, not one more as the length of an array.
+        for _ in range(self._plausible(self.uvarint())):
             self.uvarint()
             self.skip(self.uvarint())
 
