@@ -10,6 +10,9 @@ from dashboards.panels import DATASOURCE, SCHEMA_VERSION, Json, Panel, panel_id
 COLUMNS = 24
 TAG = "streamgauge"
 
+ALL = "(?s:.+)"
+"""Matches every value of a label. A group's name may hold a newline, which a plain dot does not match."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -41,7 +44,7 @@ class Variable:
             "sort": 1,
             "multi": True,
             "includeAll": True,
-            "allValue": ".+",
+            "allValue": ALL,
             "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
             "options": [],
             "hide": 0,

@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from alerts.rules import RULES
+from dashboards.board import ALL
 from dashboards.files import BOARDS
 from monitor.catalog import BY_NAME, METRICS, Type
 
-VARIABLES = {"$__range": "1h", "$__rate_interval": "4m", "$cluster": ".+", "$kind": ".+", "$consumer": ".+"}
+VARIABLES = {"$__range": "1h", "$__rate_interval": "4m", "$cluster": ALL, "$kind": ALL, "$consumer": ALL}
 
 QUERIES = [
     pytest.param(query.expression, id=f"{board.uid}: {panel.title} {index}")
