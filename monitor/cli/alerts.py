@@ -15,7 +15,13 @@ def alerts() -> None:
 
 
 @alerts.command()
-@click.option("--target", type=click.Choice(["prometheus"]), default="prometheus", show_default=True)
+@click.option(
+    "--target",
+    type=click.Choice(["prometheus"]),
+    default="prometheus",
+    show_default=True,
+    help="The engine that is to evaluate the rules.",
+)
 @click.option("--out", metavar="DIR", required=True, help="Folder to write to; - for standard output.")
 @click.option("--runbooks-url", metavar="URL", help="Where the manual's runbooks are served: alerts then link there.")
 def render(target: str, out: str, runbooks_url: str | None) -> None:

@@ -21,7 +21,9 @@ def dashboards() -> None:
 
 
 @dashboards.command()
-@click.option("--target", type=click.Choice(["grafana"]), default="grafana", show_default=True)
+@click.option(
+    "--target", type=click.Choice(["grafana"]), default="grafana", show_default=True, help="What is to show the boards."
+)
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option(
     "--boards-path",
