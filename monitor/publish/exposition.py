@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
-from monitor.catalog import BY_NAME, METRICS, Level, Metric
+from monitor.catalog import BY_NAME, METRICS, Column, Level, Metric
 from monitor.model import ClusterReport, DurationHistogram, Report
 from monitor.publish.exposition_gzip import Piece, deflate, gunzip, gzip_member
 from monitor.publish.exposition_labels import LAID_OUT, rows_key, rows_of
@@ -26,23 +27,20 @@ from monitor.settings import Metrics
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True)
 class Rendered:
-    """One answer, immutable. ``gzip`` is a gzip member of it.
+    """One answer, immutable. ``gzip`` is a gzip member of it."""
 
-    ``plain`` is made from ``gzip`` when it is asked for, unless it was given: nearly nobody asks, and the text of a
-    large cluster is some twenty times the size (100,000 positions: 40 MB).
-    """
-
-    __slots__ = ("_plain", "gzip")
-
-    def __init__(self, plain: bytes | None, gzip: bytes) -> None:
-        self._plain = plain
-        self.gzip = gzip
+    gzip: bytes
 
     @property
     def plain(self) -> bytes:
-        """Return the text."""
-        return gunzip(self.gzip) if self._plain is None else self._plain
+        """Return the text, unpacked anew each time.
+
+        Nearly nobody asks for it, and for a large cluster it is twenty times the size (100,000 positions: 36 MB,
+        unpacked in 40 ms), so it is not kept.
+        """
+        return gunzip(self.gzip)
 
 
 class Exposition:
@@ -50,9 +48,8 @@ class Exposition:
 
     def __init__(self, metrics: Metrics) -> None:
         self._settings = metrics
-        enabled = [metric for metric in METRICS if metric.opt_in is None or getattr(metrics, metric.opt_in)]
-        self._families = [metric for metric in enabled if metric.level is not Level.EXPOSITION]
-        self._headers = {metric.name: deflate(_header(metric)) for metric in enabled}
+        self._families = [metric for metric in METRICS if _is_on(metric, metrics)]
+        self._headers = {metric.name: deflate(_header(metric)) for metric in self._families}
         self._clusters: dict[str, _ClusterText] = {}
         self._own = CollectorRegistry(auto_describe=False)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -67,7 +64,7 @@ class Exposition:
             for cluster in self._clusters.values():
                 pieces.extend(cluster.pieces(metric))
         pieces.append(deflate(self._about_itself()))
-        return Rendered(None, gzip_member(pieces))
+        return Rendered(gzip_member(pieces))
 
     def _update(self, report: Report) -> None:
         before = self._clusters
@@ -134,17 +131,25 @@ class _ClusterText:
         for metric in families:
             if metric.read is None or metric.level not in LAID_OUT:
                 self._written.setdefault(metric.name, _TextBlock()).write(metric, report)
-            elif metric.level is Level.POSITION and too_many:
+                continue
+            column = metric.read(report)
+            if metric.level is Level.POSITION and too_many:
                 self._laid_out.pop(metric.name, None)
-                self.dropped += int(np.count_nonzero(slot_values(metric.read(report)) >= 0))
-            else:
-                column = metric.read(report)
-                block = None if metric.level in stale else self._laid_out.get(metric.name)
-                if block is None or not block.patch(column):
-                    del block
-                    self._laid_out.pop(metric.name, None)  # so that there are not two texts at once
-                    self._laid_out[metric.name] = SlotBlock(metric.name, rows(metric.level), column)
+                self.dropped += int(np.count_nonzero(slot_values(column) >= 0))
+            elif metric.level in stale or not self._patched(metric, column):
+                self._laid_out.pop(metric.name, None)  # so that there are not two texts at once
+                self._laid_out[metric.name] = SlotBlock(metric.name, rows(metric.level), column)
         self._report, self._keys = report, keys
+
+    def _patched(self, metric: Metric, column: Column) -> bool:
+        """Return whether the lines of a metric are there and took the values."""
+        block = self._laid_out.get(metric.name)
+        return block is not None and block.patch(column)
+
+
+def _is_on(metric: Metric, metrics: Metrics) -> bool:
+    """Return whether the lines of a metric come from reports, and are wanted."""
+    return metric.level is not Level.EXPOSITION and (metric.opt_in is None or getattr(metrics, metric.opt_in))
 
 
 def _header(metric: Metric) -> bytes:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
 
 from monitor.catalog import GROUP_STATES, LABELS, PARTITION_STATUSES, Level
-from monitor.model import HEALTHS, ClusterReport, Int32s
+from monitor.model import HEALTHS, ClusterReport, Consumer, Int32s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,11 +78,22 @@ def _each_of(level: Level, heads: Sequence[bytes], values: Sequence[str]) -> Row
 
 
 def _consumers(report: ClusterReport) -> list[bytes]:
-    return [_opened(Level.CONSUMER, (report.name, *consumer)) for consumer in report.positions.layout.consumers]
+    return _labels_of_consumers(report.name, report.positions.layout.consumers)
 
 
 def _topic_labels(report: ClusterReport) -> list[bytes]:
-    return [b',topic="%s"' % escape(topic) for topic in report.partitions.layout.topics]
+    return _labels_of_topics(report.partitions.layout.topics)
+
+
+# Several levels are laid out from the same consumers and topics, and when positions come and go these mostly stay.
+@lru_cache(maxsize=4)
+def _labels_of_consumers(cluster: str, consumers: tuple[Consumer, ...]) -> list[bytes]:
+    return [_opened(Level.CONSUMER, (cluster, *consumer)) for consumer in consumers]
+
+
+@lru_cache(maxsize=4)
+def _labels_of_topics(topics: tuple[str, ...]) -> list[bytes]:
+    return [b',topic="%s"' % escape(topic) for topic in topics]
 
 
 def _partition_tails(report: ClusterReport) -> tuple[list[bytes], Int32s]:

@@ -548,19 +548,37 @@ def test_pieces_join_to_one_member(texts):
     assert b"".join(texts) == gzip.decompress(member)
 
 
-def test_what_did_not_change_stays_compressed():
-    """A change in the last row compresses the last piece anew and leaves the others alone."""
+def long_block() -> tuple[SlotBlock, np.ndarray]:
+    """A block of three pieces whose rows hold their own number."""
     count = 2 * PIECE_ROWS + 1
     rows = Rows([b'{n="%d"} ' % n for n in range(count)], np.arange(count, dtype=np.int32), [b""],
                 np.zeros(count, np.int32))  # fmt: skip
     column = np.arange(count, dtype=np.int64)
-    block = SlotBlock("m", rows, column)
+    return SlotBlock("m", rows, column), column
+
+
+def test_what_did_not_change_stays_compressed():
+    """A change in the last row compresses the last piece anew and leaves the others alone."""
+    block, column = long_block()
     before = list(block.pieces)
     column = column.copy()
     column[-1] = 7
     block.patch(column)
 
     assert [True, True, False] == [new is old for new, old in zip(block.pieces, before, strict=True)]
+
+
+def test_changes_in_several_pieces_all_show():
+    """Rows far apart change, turn unknown and stay: each reads back as it is now."""
+    block, column = long_block()
+    column = column.copy()
+    column[[0, PIECE_ROWS - 1, PIECE_ROWS, -1]] = [5, -1, 17, -1]
+    block.patch(column)
+
+    shown = {
+        int(dict(labels)["n"]): value for (_, labels), value in read(gzip.decompress(gzip_member(block.pieces))).items()
+    }
+    assert {n: value for n, value in enumerate(column.tolist()) if value >= 0} == shown
 
 
 # --- never torn --------------------------------------------------------------------------------------
