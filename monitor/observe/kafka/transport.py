@@ -12,16 +12,21 @@ broker's error code). Bounding a request in time is the caller's part: cancel it
 from __future__ import annotations
 
 import asyncio
+import errno
+import ipaddress
 import logging
+import re
 import socket
 import ssl
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka.conn import AIOKafkaConnection, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError
 from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHeader_v0, ResponseHeader_v1
 
 from monitor.errors import SettingsError, TransportError
@@ -31,10 +36,13 @@ from monitor.settings import Cluster, Tls
 CLIENT_ID = "streamgauge"
 
 DEFAULT_PORT = 9092
+LAST_PORT = 65_535
 LAST_PORT = 65535
 
 # A little less than the broker's connections.max.idle.ms default, 10 minutes.
 IDLE_MS = 540_000
+
+TLS_PROTOCOLS = frozenset({"SSL", "SASL_SSL"})
 
 Versions = Mapping[int, tuple[int, int]]
 """API key to the lowest and highest version a broker offers."""
@@ -99,7 +107,7 @@ def addresses(bootstrap_servers: str) -> tuple[Address, ...]:
     for text in filter(None, (part.strip() for part in bootstrap_servers.split(","))):
         host, _, port = text.rpartition(":") if _has_port(text) else (text, "", str(DEFAULT_PORT))
         # isdecimal() knows other digits than ours; int() takes them as well
-        if not host or not port.isdecimal() or not 1 <= int(port) <= LAST_PORT:
+        if not _is_host(host) or not port.isdecimal() or not 1 <= int(port) <= LAST_PORT:
             raise SettingsError([f"bootstrap_servers: {text!r} is not HOST:PORT: write for example localhost:9092"])
         found.append(Address(host.strip("[]"), int(port)))
     if not found:
@@ -112,12 +120,24 @@ def _has_port(text: str) -> bool:
     return "]:" in text if text.startswith("[") else text.count(":") == 1
 
 
+def _is_host(text: str) -> bool:
+    """Return whether a text may name a host: no URL, no blank, and colons in an IPv6 address only."""
+    if text.startswith("[") != text.endswith("]"):
+        return False
+    if ":" in text or text.startswith("["):
+        try:
+            return ipaddress.ip_address(text.removeprefix("[").removesuffix("]")).version == 6  # noqa: PLR2004
+        except ValueError:
+            return False
+    return bool(text) and "/" not in text and not any(char.isspace() for char in text)
+
+
 class KafkaTransport:
     """Connections by address, made when first needed and made anew after they broke."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._options = _options(cluster)
-        self._connections: dict[Address, AIOKafkaConnection] = {}
+        self._connections: dict[Address, _Connection] = {}
         self._locks: dict[Address, asyncio.Lock] = {}
         _silence()
 
@@ -141,36 +161,41 @@ class KafkaTransport:
         """Close the connection at once; see Transport."""
         connection = self._connections.pop(address, None)
         if connection is not None:
-            _abort(connection)
+            connection.close()
 
     async def close(self) -> None:
         """Close every connection and wait until the sockets are closed."""
         connections = list(self._connections.values())
         self._connections.clear()
-        await asyncio.gather(*(_abort(connection) for connection in connections), return_exceptions=True)
+        await asyncio.gather(*(connection.close() for connection in connections), return_exceptions=True)
 
-    async def _connection(self, address: Address) -> AIOKafkaConnection:
+    async def _connection(self, address: Address) -> _Connection:
         # A lock an address: requests to one broker share its connection, other brokers do not wait.
         async with self._locks.setdefault(address, asyncio.Lock()):
             connection = self._connections.get(address)
             if connection is not None and connection.connected():
                 return connection
             self.drop(address)
+            connection = _Connection(address.host, address.port, **self._options)
             try:
-                connection = await create_conn(address.host, address.port, **self._options)
+                await connection.connect()
             # Whatever a server that is no Kafka sends makes aiokafka's decoders raise anything.
             except Exception as exc:
-                raise _translate(address, exc) from exc
+                raise _translate_first(address, exc, self._options["security_protocol"]) from exc
             self._connections[address] = connection
             return connection
 
 
-def _abort(connection: AIOKafkaConnection) -> asyncio.Future[None]:
-    writer = connection._writer  # noqa: SLF001 - close() lets TLS say goodbye, which a silent broker never answers
-    done: asyncio.Future[None] = connection.close()
-    if writer is not None:
-        writer.transport.abort()
-    return done
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]
+    """A connection that is closed at once: TLS would wait for a goodbye that a silent broker never answers."""
+
+    def close(self, reason: Any = None, exc: BaseException | None = None) -> asyncio.Future[None]:
+        """Close without a word, and return what is done when the socket is closed."""
+        writer = self._writer
+        done: asyncio.Future[None] = super().close(reason, exc)
+        if writer is not None:
+            writer.transport.abort()
+        return done
 
 
 class _Outgoing:
@@ -216,7 +241,7 @@ def _options(cluster: Cluster) -> dict[str, Any]:
         "max_idle_ms": IDLE_MS,
         "security_protocol": cluster.security_protocol,
     }
-    if cluster.security_protocol in {"SSL", "SASL_SSL"}:
+    if cluster.security_protocol in TLS_PROTOCOLS:
         options["ssl_context"] = _tls_context(cluster.tls)
     if cluster.security_protocol.startswith("SASL_"):
         if cluster.sasl is None:
@@ -233,19 +258,42 @@ def _options(cluster: Cluster) -> dict[str, Any]:
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
+        context = ssl.create_default_context(cafile=tls.ca_file, cadata=tls.ca_pem)
     except OSError as exc:
-        raise SettingsError([f"tls.ca_file: {tls.ca_file} could not be read as PEM certificates: {exc}"]) from exc
+        where = f"tls.ca_file: {tls.ca_file}" if tls.ca_file is not None else "tls.ca_pem"
+        raise SettingsError([f"{where} could not be read as PEM certificates: {exc}"]) from exc
     context.check_hostname = tls.check_hostname
-    if tls.cert_file is not None:
-        password = None if tls.key_password is None else tls.key_password.get_secret_value()
+    if tls.cert_file is not None or tls.cert_pem is not None:
+        _load_client_certificate(context, tls)
+    return context
+
+
+def _load_client_certificate(context: ssl.SSLContext, tls: Tls) -> None:
+    password = None if tls.key_password is None else tls.key_password.get_secret_value()
+    key_pem = None if tls.key_pem is None else tls.key_pem.get_secret_value()
+    with ExitStack() as stack:
+        cert = tls.cert_file if tls.cert_pem is None else _as_file(stack, tls.cert_pem)
+        key = tls.key_file if key_pem is None else _as_file(stack, key_pem)
         try:
             # An empty password instead of none: with none, OpenSSL asks on the terminal.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password or "")
+            context.load_cert_chain(str(cert), key, password or "")
         except OSError as exc:
-            files = f"{tls.cert_file} with key {tls.key_file or tls.cert_file}"
-            raise SettingsError([f"tls.cert_file: {files} could not be read: {exc}"]) from exc
-    return context
+            named = "tls.cert_pem" if tls.cert_pem is not None else f"tls.cert_file: {tls.cert_file}"
+            key_named = "tls.key_pem" if key_pem is not None else f"key {tls.key_file}"
+            with_key = "" if key is None else f" with {key_named}"
+            message = (
+                f"{named}{with_key} could not be used as client certificate (files, password, do they fit?): {exc}"
+            )
+            raise SettingsError([message]) from exc
+
+
+def _as_file(stack: ExitStack, pem: str) -> str:
+    """Write a text where OpenSSL wants a file, readable by us only and gone with the stack."""
+    file = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - the stack closes it
+    stack.enter_context(file)
+    file.write(pem)
+    file.flush()
+    return file.name
 
 
 def _silence() -> None:
@@ -255,26 +303,61 @@ def _silence() -> None:
         logger.setLevel(logging.CRITICAL + 1)
 
 
-def _translate(address: Address, exc: BaseException) -> TransportError:  # noqa: PLR0911 - one line a kind of fault
-    match exc:
-        case TransportError():
-            return exc
-        case socket.gaierror():
-            return TransportError(f"the name of {address} does not resolve: {exc.strerror}", Why.REFUSED)
-        case ssl.SSLCertVerificationError():
-            return TransportError(f"the certificate of {address} is not trusted: {exc.verify_message}", Why.REFUSED)
-        case ssl.SSLError():
-            return TransportError(f"TLS with {address} failed: {exc.reason or exc}", Why.REFUSED)
+def _translate_first(address: Address, exc: BaseException, security_protocol: str) -> TransportError:
+    """Say why a connection did not come about: here a wrong port or protocol shows."""
+    cause = _cause(exc)
+    if isinstance(exc, KafkaConnectionError) and isinstance(cause, KafkaConnectionError | EOFError | ConnectionError):
+        hint = f"is it a Kafka broker, and is security_protocol {security_protocol} right?"
+        if security_protocol in TLS_PROTOCOLS:
+            hint = f"does it want a client certificate, or another security_protocol than {security_protocol}?"
+        return TransportError(f"{address} closed the connection instead of answering: {hint}", Why.DISCONNECTED)
+    if isinstance(cause, ConnectionRefusedError):
+        return _translate(address, exc)
+    if isinstance(cause, ConnectionError | ssl.SSLEOFError) and security_protocol in TLS_PROTOCOLS:
+        hint = f"does it speak TLS, as security_protocol {security_protocol} has it?"
+        return TransportError(f"{address} broke off the TLS handshake: {hint}", Why.REFUSED)
+    if isinstance(cause, ConnectionError):
+        return TransportError(f"{address} could not be connected: {cause.strerror or cause}", Why.REFUSED)
+    return _translate(address, exc)
+
+
+def _translate(address: Address, exc: BaseException) -> TransportError:
+    why: int
+    match _cause(exc):
+        case TransportError() as cause:
+            return cause
+        case socket.gaierror() as cause:
+            text, why = f"the name of {address} does not resolve: {cause.strerror}", Why.REFUSED
+        case ssl.SSLCertVerificationError() as cause:
+            text, why = f"the certificate of {address} is not trusted: {cause.verify_message}", Why.REFUSED
+        case ssl.SSLError() as cause:
+            text, why = f"TLS with {address} failed: {cause.reason or cause}", Why.REFUSED
         case TimeoutError():
-            return TransportError(f"{address} did not answer in time", Why.TIMEOUT)
-        case ConnectionRefusedError():
-            return TransportError(f"{address} refused the connection", Why.REFUSED)
+            text, why = f"{address} did not answer in time", Why.TIMEOUT
+        case OSError() as cause if _is_refusal(cause):
+            text, why = f"{address} refused the connection", Why.REFUSED
         case KafkaConnectionError() | EOFError() | ConnectionError():
-            return TransportError(f"the connection to {address} broke", Why.DISCONNECTED)
-        case OSError():
-            return TransportError(f"{address} could not be connected: {exc.strerror or exc}", Why.REFUSED)
-        case KafkaError() if getattr(exc, "errno", None) is not None:
-            code = int(exc.errno)
-            return TransportError(f"{address} answered {why_name(code)}", code)
+            text, why = f"the connection to {address} broke", Why.DISCONNECTED
+        case OSError() as cause:
+            text, why = f"{address} could not be connected: {cause.strerror or cause}", Why.REFUSED
+        case UnicodeError():  # from the codec of host names; answers are decoded elsewhere
+            text, why = f"the name of {address} does not resolve: it is no host name", Why.REFUSED
+        case IncompatibleBrokerVersion():  # our own requests are checked before: this is about SASL
+            text, why = f"{address} offers no log-in: is security_protocol right?", Why.UNSUPPORTED
+        case KafkaError() as cause if getattr(cause, "errno", None) is not None:
+            why = int(cause.errno)
+            text = f"{address} answered {why_name(why)}"
         case _:
-            return TransportError(f"{address} does not answer like a Kafka broker", Why.MALFORMED)
+            text, why = f"{address} does not answer like a Kafka broker", Why.MALFORMED
+    return TransportError(text, why)
+
+
+def _is_refusal(exc: OSError) -> bool:
+    """Return whether nobody listens, at any of the name's addresses: asyncio puts several failures into one text."""
+    numbers = set(re.findall(r"\[Errno (\d+)\]", str(exc)))
+    return isinstance(exc, ConnectionRefusedError) or numbers == {str(errno.ECONNREFUSED)}
+
+
+def _cause(exc: BaseException) -> BaseException:
+    """Return what broke a connection, where aiokafka tells: what came in could not be read, or TLS failed."""
+    return exc.__cause__ if isinstance(exc, KafkaConnectionError) and exc.__cause__ is not None else exc
