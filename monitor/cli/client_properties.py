@@ -195,7 +195,16 @@ def _wrap(match: re.Match[str]) -> str:
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _MODULE_OF = {"PLAIN": "PlainLoginModule", "SCRAM-SHA-256": "ScramLoginModule", "SCRAM-SHA-512": "ScramLoginModule"}
 
-_TLS_FIELDS = {
+SASL_PROPERTIES = {
+    "sasl.mechanism": "sasl.mechanism",
+    "sasl.mechanisms": "sasl.mechanism",
+    "sasl.jaas.config": "sasl.username, sasl.password",
+    "sasl.username": "sasl.username",
+    "sasl.password": "sasl.password",
+}
+"""Kafka's and librdkafka's names for the fields of ``monitor.settings.Sasl``."""
+
+TLS_PROPERTIES = {
     "ssl.truststore.location": "ca_file",
     "ssl.ca.location": "ca_file",
     "ssl.truststore.certificates": "ca_pem",
@@ -220,9 +229,8 @@ _STORES = {
 """Properties that name a Java key store unless the type says PEM, and what makes PEM of it."""
 
 _READ = frozenset({
-    "bootstrap.servers", "security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.jaas.config",
-    "sasl.username", "sasl.password", "ssl.truststore.type", "ssl.keystore.type",
-    "ssl.endpoint.identification.algorithm", "enable.ssl.certificate.verification", *_TLS_FIELDS,
+    "bootstrap.servers", "security.protocol", "ssl.truststore.type", "ssl.keystore.type",
+    "ssl.endpoint.identification.algorithm", "enable.ssl.certificate.verification", *SASL_PROPERTIES, *TLS_PROPERTIES,
 })  # fmt: skip
 
 _WITHOUT_EFFECT = frozenset({
@@ -340,11 +348,11 @@ class _Translation:
     def _tls(self, protocol: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
-        for name, field in _TLS_FIELDS.items():
+        for name, field in TLS_PROPERTIES.items():
             if name in self._set and self._is_pem_store(name):
                 values[field] = self._certificate(name, field)
                 origins[field] = name
-        if not values.keys() & {"cert_file", "cert_pem"} and "ssl.key.password" in origins:
+        if not values.keys() & {"cert_file", "cert_pem"} and "key_password" in values:
             del values["key_password"]  # Kafka does not mind a password without a key
         for field, text in contradictions(protocol, has_sasl=protocol.startswith("SASL_"), tls=values.keys()):
             self._complain(origins[field.removeprefix("tls.")], f"as {field}: {text}")

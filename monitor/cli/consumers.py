@@ -65,8 +65,11 @@ class Row:
         return float(self.cluster.consumers.lag_seconds[self.index])
 
     def gravity(self) -> tuple[object, ...]:
-        """Return a sort key: gravest health first, then over the objective, oldest, most records, name."""
-        age = -1.0 if math.isnan(self.lag_seconds) else self.lag_seconds
+        """Return a sort key: gravest health first, then over the objective, oldest, most records, name.
+
+        An age that is unknown may be any, so it stands with the oldest.
+        """
+        age = math.inf if math.isnan(self.lag_seconds) else self.lag_seconds
         return (
             HEALTHS.index(self.health),
             not self.is_over_objective,

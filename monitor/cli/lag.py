@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -108,7 +109,8 @@ def print_data(report: Report, rows: Sequence[Row], output: str) -> None:
     from monitor.publish.report_json import dump, report_json
 
     data = narrow(report_json(report), {(row.cluster.name, *row.consumer) for row in rows})
-    click.echo(dump(data) if output == "json" else csv_text(data), nl=output == "json")
+    # Not click.echo: it would take what looks like colour out of names.
+    sys.stdout.write(f"{dump(data)}\n" if output == "json" else csv_text(data))
 
 
 def narrow(data: dict[str, Any], shown: set[tuple[str, str, str]]) -> dict[str, Any]:

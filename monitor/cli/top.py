@@ -13,7 +13,7 @@ import click
 from monitor.cli.options import Where, is_debug, settings_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, RenderableType
     from rich.live import Live
@@ -60,11 +60,18 @@ async def _run(settings: Settings, cycles: int | None) -> int | None:
     from monitor.service import Monitor
 
     watching = asyncio.ensure_future(watch(Monitor(settings), cycles))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watching.cancel)
+    terminated = asyncio.Event()
+
+    def terminate() -> None:
+        terminated.set()
+        watching.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         await watching
     except asyncio.CancelledError:
-        # Ctrl-C cancels this task as well, and asyncio.run then raises KeyboardInterrupt.
+        if not terminated.is_set():
+            raise  # Ctrl-C: asyncio.run makes KeyboardInterrupt of it
         return EXIT_TERMINATED
     return None
 
@@ -83,14 +90,14 @@ async def watch(monitor: Monitor, cycles: int | None) -> None:
 
             console = Console()
             with Live(console=console, screen=True, auto_refresh=False) as live:
-                await _cycle(monitor, cycles, lambda report: _draw(live, console, report))
+                await _cycle(monitor, cycles, lambda: _draw(live, console, monitor))
         else:
-            await _cycle(monitor, cycles, _print_block)
+            await _cycle(monitor, cycles, lambda: _print_block(monitor))
     finally:
         await monitor.close()
 
 
-async def _cycle(monitor: Monitor, cycles: int | None, show: Callable[[Report], None]) -> None:
+async def _cycle(monitor: Monitor, cycles: int | None, show: Callable[[], None]) -> None:
     """Run the monitor and show what it has after each cycle of a cluster; all clusters count as one once each ran."""
     enough = asyncio.Event()
     published = 0
@@ -98,7 +105,7 @@ async def _cycle(monitor: Monitor, cycles: int | None, show: Callable[[Report], 
     async def publish() -> None:
         nonlocal published
         if monitor.is_complete():
-            show(monitor.report())
+            show()
         published += 1
         if cycles is not None and published >= cycles * len(monitor.clusters):
             enough.set()
@@ -118,30 +125,35 @@ async def _cycle(monitor: Monitor, cycles: int | None, show: Callable[[Report], 
 # --- one screen -------------------------------------------------------------------------------------------
 
 
-def _draw(live: Live, console: Console, report: Report) -> None:
-    live.update(screen(report, console.height), refresh=True)
+def _draw(live: Live, console: Console, monitor: Monitor) -> None:
+    live.update(screen(monitor.report(), blind(monitor), console.height), refresh=True)
 
 
-def screen(report: Report, height: int) -> RenderableType:
+def blind(monitor: Monitor) -> list[str]:
+    """Return the clusters whose last cycle broke, so that they have no report."""
+    return [each.cluster.name for each in monitor.clusters if each.tried and each.report is None]
+
+
+def screen(report: Report, broken: Sequence[str], height: int) -> RenderableType:
     """Return the report as one screen: a status line, the gravest consumers that fit, what could not be read."""
     from rich.console import Group
     from rich.text import Text
 
     from monitor.cli.consumers import choose, consumer_table, failure_lines
-    from monitor.cli.output import rich_table
+    from monitor.cli.output import count_text, rich_table
 
     rows = choose(report, ())
     failures = failure_lines(report)[: max(1, height // 4)]
-    room = max(1, height - len(failures) - 4)  # status, blank, heading, and what does not fit
-    lines: list[RenderableType] = [Text(status(report), "bold"), Text()]
+    room = max(1, height - len(failures) - 4)  # status, blank, heading, and how many do not fit
+    lines: list[RenderableType] = [Text(status(report, broken), "bold"), Text()]
     if rows:
         lines.append(rich_table(consumer_table(rows[:room])))
     if len(rows) > room:
-        lines.append(Text(f"and {len(rows) - room:,} more, none graver", "dim"))
+        lines.append(Text(f"and {count_text(len(rows) - room)} more, none graver", "dim"))
     return Group(*lines, *(Text(line, "yellow", no_wrap=True, overflow="ellipsis") for line in failures))
 
 
-def status(report: Report) -> str:
+def status(report: Report, broken: Sequence[str]) -> str:
     """Return one line about every cluster, with the time of its report."""
     from monitor.cli.output import plural, printable
 
@@ -150,18 +162,20 @@ def status(report: Report) -> str:
         f"{plural(len(cluster.positions.layout.consumers), 'consumer')}"
         for cluster in report.clusters
     ]
-    return "   ".join(parts) if parts else "nothing could be read: see streamgauge --debug top"
+    return "   ".join([*parts, *(f"{printable(name)} FAILED: see streamgauge --debug top" for name in broken)])
 
 
 def _clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
-def _print_block(report: Report) -> None:
+def _print_block(monitor: Monitor) -> None:
     from monitor.cli.consumers import choose, consumer_table, failure_lines
     from monitor.cli.output import complain_each, plain_lines
 
+    report = monitor.report()
     rows = choose(report, ())
-    click.echo("\n".join([status(report), *(plain_lines(consumer_table(rows)) if rows else []), ""]))
+    table = plain_lines(consumer_table(rows)) if rows else []
+    click.echo("\n".join([status(report, blind(monitor)), *table, ""]))
     sys.stdout.flush()  # a block a cycle, also through a pipe
     complain_each(failure_lines(report))
