@@ -46,17 +46,19 @@ class Artifact:
     """Something that is fetched as a whole.
 
     ``name`` is that of its sums file and its folder. ``coordinates`` ("organisation:module:revision") are what it
-    was locked from; ``excluded`` are modules ("organisation:regular expression") left out of that.
+    was locked from; ``excluded`` are modules ("organisation:regular expression") left out of that; ``sums`` is the
+    folder of the sums file.
     """
 
     name: str
     coordinates: tuple[str, ...]
     excluded: tuple[str, ...] = ()
+    sums: Path = _SUMS
 
     @property
     def jars(self) -> tuple[Jar, ...]:
         """Return the jars that the sums file lists."""
-        lines = (_SUMS / f"{self.name}.sha256").read_text().splitlines()
+        lines = (self.sums / f"{self.name}.sha256").read_text().splitlines()
         return tuple(Jar(*reversed(line.split())) for line in lines)
 
 
@@ -215,7 +217,7 @@ async def _fetch(scratch: Path, artifact: Artifact, jars: Iterable[Jar], tell: C
     ]
     output = await _ivy(scratch, dependencies, poms=False, tell=tell)
     if output is not None:
-        msg = f"cannot download {artifact.name}: {_diagnosis(output)}"
+        msg = f"cannot download {artifact.name}: {diagnosis(output)}"
         raise SandboxError(msg)
 
 
@@ -320,27 +322,44 @@ def _proxies() -> Iterator[str]:
             yield f"-D{scheme}.proxyPort={proxy.port or 80}"
 
 
+_NO_SPACE = "no space left; free some, or set STREAMGAUGE_CACHE to a folder on another disk"
+
 _DIAGNOSES = (
-    (r"PKIX path|SSLHandshake|CertificateException", "Java does not trust the repository's certificate: "
-     "set SSL_CERT_FILE to the certificates (PEM) that this network uses"),
-    (r"No space left on device", "no space left on the device"),
-    (r"UnknownHost|ConnectException|NoRouteToHost|SocketTimeout|Connection refused|Network is unreachable",
-     "no connection to the Maven repository: connect this machine once, or name an ivysettings.xml for a mirror in "
-     "STREAMGAUGE_IVY_SETTINGS"),
-    (r"UNRESOLVED DEPENDENCIES|download failed|not found", "the Maven repository does not serve all of it"),
-)  # fmt: skip
+    (
+        r"PKIX path|SSLHandshake|CertificateException",
+        "Java does not trust the Maven repository's certificate: set SSL_CERT_FILE to the certificates (PEM) that "
+        "this network uses",
+    ),
+    (r"No space left on device|Disk quota exceeded", _NO_SPACE),
+    (
+        r"Host \S+ not found|UnknownHost|ConnectException|NoRouteToHost|SocketTimeout|Connection refused"
+        r"|Network is unreachable|Unable to tunnel",
+        "no connection to the Maven repository: connect this machine once, or name an ivysettings.xml for a mirror in "
+        "STREAMGAUGE_IVY_SETTINGS",
+    ),
+    (r"UNRESOLVED DEPENDENCIES|FAILED DOWNLOADS", "the Maven repository does not serve all of it"),
+)
+"""What Ivy's output has in it, and what that means; the first that fits."""
 
 
-def _diagnosis(output: str) -> str:
-    """Say in a line why Ivy failed: the cause it names and what to do."""
-    words = next((words for pattern, words in _DIAGNOSES if re.search(pattern, output)), "Ivy failed")
-    quoted = re.search(r"^.*(?:Exception|error|UNRESOLVED|unresolved|not found).*$", output, re.MULTILINE)
-    return f"{words} ({quoted[0].strip()[:200]})" if quoted else words
+def diagnosis(output: str) -> str:
+    """Say in a line why Ivy failed: the cause its output shows, the line that shows it, what to do."""
+    for pattern, words in _DIAGNOSES:
+        if found := re.search(pattern, output):
+            start, end = output.rfind("\n", 0, found.start()) + 1, output.find("\n", found.end())
+            return f"{words} ({output[start : end if end >= 0 else None].strip()[:_QUOTED]})"
+    lines = [line.strip() for line in output.splitlines() if not re.match(r"\s*(at .*)?$", line)]  # no stack frames
+    last = lines[-1] if lines else "it said nothing"
+    return f"Ivy failed ({last[:_QUOTED]})"
+
+
+_QUOTED = 200
+"""How many characters of a line are quoted."""
 
 
 def _why(exc: OSError) -> str:
     if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "no space left; free some, or set STREAMGAUGE_CACHE to a folder on another disk"
+        return _NO_SPACE
     return f"{exc.strerror}; set STREAMGAUGE_CACHE to a folder that can be written"
 
 
@@ -367,9 +386,9 @@ async def lock(artifact: Artifact) -> int:
     shipped = {jar.name for jar in _ivy_jar().parent.glob("*.jar")} if artifact.excluded else set()
     with _scratch(cache_folder() / "jars" / artifact.name) as scratch:
         if (output := await _ivy(scratch, dependencies, poms=True, tell=lambda _: None)) is not None:
-            msg = f"cannot resolve {artifact.name}: {_diagnosis(output)}"
+            msg = f"cannot resolve {artifact.name}: {diagnosis(output)}"
             raise SandboxError(msg)
         jars = sorted(jar for jar in (scratch / "out").rglob("*.jar") if jar.name not in shipped)
         lines = [f"{_sha256(jar)}  {jar.relative_to(scratch / 'out')}\n" for jar in jars]
-        (_SUMS / f"{artifact.name}.sha256").write_text("".join(lines))
+        (artifact.sums / f"{artifact.name}.sha256").write_text("".join(lines))
     return len(lines)
