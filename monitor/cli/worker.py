@@ -1,0 +1,105 @@
+"""``streamgauge worker``: run a Faust app, ours or the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from monitor.cli.options import debug_option
+
+if TYPE_CHECKING:
+    import faust
+
+DEFAULT_APP = "processors.app:app"
+BROKERS = "STREAMGAUGE_BROKERS"
+
+
+@click.command()
+@click.option(
+    "--app", "spec", default=DEFAULT_APP, show_default=True, metavar="MODULE:APP", help="The Faust app to run."
+)
+@click.option(
+    "--bootstrap-servers",
+    metavar="HOST:PORT[,…]",
+    help=f"Brokers to read from; the app finds them in ${BROKERS}.",
+)
+@debug_option
+def worker(spec: str, bootstrap_servers: str | None) -> int:
+    """Run a Faust stream processor.
+
+    Prints a line when partitions are assigned and runs until Ctrl-C or SIGTERM. Start as many as the topic has
+    partitions. Without --app: averages of the readings on topic readings, to topic readings-averages.
+    """
+    import asyncio
+    import os
+
+    from monitor.cli.logs import log_for_results, log_to_stderr
+    from monitor.cli.options import is_debug
+
+    log_for_results(debug=is_debug())
+    if bootstrap_servers:
+        os.environ[BROKERS] = bootstrap_servers
+    app = load_app(spec)
+    _check_brokers(app, spec, bootstrap_servers)
+
+    from processors.worker import run
+
+    def say(line: str) -> None:
+        # From here on it runs unattended: what goes wrong is logged.
+        log_to_stderr("debug" if is_debug() else "warning")
+        click.echo(line)
+
+    asyncio.run(run(app, say))
+    click.echo(f"{app.conf.id} stopped: {app.counts}" if hasattr(app, "counts") else f"{app.conf.id} stopped")
+    return 0
+
+
+def load_app(spec: str) -> faust.App:
+    """Return the Faust app that MODULE:APP names; modules of the current folder are found too.
+
+    Raises:
+        UsageError: there is none.
+    """
+    import sys
+    from importlib import import_module
+
+    import faust
+
+    from monitor.errors import UsageError
+
+    module_name, _, attribute = spec.partition(":")
+    if not module_name or not attribute:
+        problem = f"--app {spec}: it must be MODULE:APP, such as {DEFAULT_APP}"
+        raise UsageError(problem)
+    if "" not in sys.path:
+        sys.path.append("")  # last, so that nothing in the current folder shadows anything
+    try:
+        module = import_module(module_name)
+    except Exception as exc:
+        problem = f"--app {spec}: cannot import {module_name}: {type(exc).__name__}: {' '.join(str(exc).split())}"
+        raise UsageError(problem) from exc
+    app = getattr(module, attribute, None)
+    if not isinstance(app, faust.App):
+        found = "not there" if app is None else f"of type {type(app).__name__}"
+        problem = f"--app {spec}: {attribute} in {module_name} is {found}, where a faust.App is wanted"
+        raise UsageError(problem)
+    return app
+
+
+def _check_brokers(app: faust.App, spec: str, bootstrap_servers: str | None) -> None:
+    """Refuse to run an app against other brokers than those asked for.
+
+    Raises:
+        UsageError: the app does not take its brokers from the environment.
+    """
+    from monitor.errors import UsageError
+    from processors.brokers import addresses
+
+    wanted = sorted(each.strip() for each in bootstrap_servers.split(",")) if bootstrap_servers else None
+    if wanted is not None and wanted != sorted(addresses(app).split(",")):
+        problem = (
+            f"--bootstrap-servers {bootstrap_servers}: the app {spec} names its own brokers ({addresses(app)}); "
+            f"let it read {BROKERS}, or leave the option out"
+        )
+        raise UsageError(problem)

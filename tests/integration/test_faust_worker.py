@@ -1,0 +1,174 @@
+"""The real worker on a real Kafka: what it wrote and committed, against what was produced here."""
+
+import contextlib
+import json
+import math
+import os
+import queue
+import random
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+pytestmark = pytest.mark.integration
+
+STREAMGAUGE = Path(sys.executable).with_name("streamgauge")
+GROUP = "streamgauge-readings"
+PARTITIONS = 3  # neither Faust's default for a changelog nor ours
+PATIENCE_SECONDS = 90.0
+T0 = 1_795_000_020  # the beginning of a window
+BAD = [b"nonsense", b'{"sensor": "s-1", "temperature": "warm", "at": 1}', b"\xff\xfe", b""]
+
+
+def readings(seed, count):
+    """Make readings of 20 sensors over four minutes; temperatures in quarters of a degree, so that sums are exact."""
+    chance = random.Random(seed)
+    return [(f"s-{chance.randrange(20)}", chance.randrange(-80, 160) / 4, T0 + i * 240 / count) for i in range(count)]
+
+
+def averages(made):
+    """Return average and count by sensor and window of a minute: the truth, counted the plain way."""
+    values = defaultdict(list)
+    for sensor, temperature, at in made:
+        values[sensor, math.floor(at / 60) * 60].append(temperature)
+    return {key: (sum(each) / len(each), len(each)) for key, each in values.items()}
+
+
+def encoded(sensor, temperature, at):
+    return json.dumps({"sensor": sensor, "temperature": temperature, "at": at}).encode()
+
+
+@contextlib.contextmanager
+def worker(bootstrap, topic):
+    """Run the worker; yield the process, and a queue of the lines it prints."""
+    command = [STREAMGAUGE, "worker", "--bootstrap-servers", bootstrap]
+    lines = queue.Queue()
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "STREAMGAUGE_TOPIC": topic},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        reader = threading.Thread(target=lambda: [lines.put(line.rstrip("\n")) for line in process.stdout])
+        reader.start()
+        try:
+            yield process, lines
+        finally:
+            process.kill()
+            reader.join()
+
+
+def stop(process, lines):
+    """Send SIGTERM; return the exit code and the last line."""
+    process.terminate()
+    code = process.wait(PATIENCE_SECONDS)
+    last = ""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            last = lines.get(timeout=0.5)
+    return code, last
+
+
+def consume(bootstrap, topic, count):
+    """Read ``count`` records of a topic from its beginning, with a client that is not ours."""
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([topic])
+    found, deadline = [], time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count:
+        assert time.monotonic() < deadline, f"{len(found)} of {count} records on {topic}"
+        message = consumer.poll(1.0)
+        if message is not None and message.error() is None:
+            found.append(message)
+    consumer.close()
+    return found
+
+
+def committed(bootstrap, topic):
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP})
+    offsets = consumer.committed([TopicPartition(topic, number) for number in range(PARTITIONS)], timeout=10)
+    consumer.close()
+    return [each.offset for each in offsets]
+
+
+@pytest.fixture
+def topic(kafka):
+    name = f"readings-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    for topic, partitions in ((name, PARTITIONS), (f"{name}-averages", 1), (f"{name}-dlq", 1)):
+        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+    return name
+
+
+class Feed:
+    """Produce records and count them by partition."""
+
+    def __init__(self, bootstrap, topic):
+        self.sent = [0] * PARTITIONS
+        self._topic = topic
+        self._producer = Producer({"bootstrap.servers": bootstrap})
+
+    def send(self, key, value, at):
+        self._producer.produce(self._topic, key=key, value=value, timestamp=int(at * 1000), on_delivery=self._count)
+        self._producer.poll(0)
+
+    def flush(self):
+        assert 0 == self._producer.flush(PATIENCE_SECONDS)
+
+    def _count(self, error, message):
+        assert error is None
+        self.sent[message.partition()] += 1
+
+
+def test_a_worker_averages_what_is_good_and_sets_aside_what_is_bad(kafka, topic):
+    """Averages equal ours, bad records are on the dead letter topic, everything is committed; a new start goes on."""
+    made = readings(seed=1, count=600)
+    feed = Feed(kafka.bootstrap, topic)
+    for number, (sensor, temperature, at) in enumerate(made):
+        feed.send(sensor, encoded(sensor, temperature, at), at)
+        if number % 150 == 0:
+            feed.send("bad", BAD[number // 150], at)
+    feed.send("s-1", encoded("s-1", 999.0, T0 + 200), T0 + 200)  # no air is that hot
+    feed.send("s-1", encoded("s-1", 20.0, T0 + 9000), T0 + 200)  # measured after it was sent
+    feed.send("s-1", encoded("s-1", 20.0, T0 - 600), T0 + 240)  # its window is long over
+    feed.flush()
+
+    with worker(kafka.bootstrap, topic) as (process, lines):
+        assert f"{GROUP} reads {topic} 0, 1, 2 (at {kafka.bootstrap})" == lines.get(timeout=PATIENCE_SECONDS)
+        results = consume(kafka.bootstrap, f"{topic}-averages", len(made))
+        letters = consume(kafka.bootstrap, f"{topic}-dlq", len(BAD))
+        assert (
+            0,
+            f"{GROUP} stopped: 600 averaged, 4 bad ones sent to the dead letters, 2 out of range, 1 too late",
+        ) == (stop(process, lines))
+
+    assert feed.sent == committed(kafka.bootstrap, topic)
+    assert 600 + 4 + 3 == sum(feed.sent)
+    latest = {
+        (r["sensor"], r["start"]): (r["average"], r["count"]) for r in map(json.loads, (m.value() for m in results))
+    }
+    assert averages(made) == latest
+    assert sorted(BAD) == sorted(message.value() or b"" for message in letters)
+    assert {b"not JSON", b"temperature is not a number"} == {dict(message.headers())["reason"] for message in letters}
+
+    more = ("s-2", 30.0, T0 + 239)
+    feed.send(more[0], encoded(*more), more[2])
+    feed.flush()
+    with worker(kafka.bootstrap, topic) as (process, lines):
+        lines.get(timeout=PATIENCE_SECONDS)
+        last = json.loads(consume(kafka.bootstrap, f"{topic}-averages", len(made) + 1)[-1].value())
+        code, line = stop(process, lines)
+
+    assert (0, f"{GROUP} stopped: 1 averaged") == (code, line.split(",")[0])
+    assert averages([*made, more])["s-2", T0 + 180] == (last["average"], last["count"])
+    assert feed.sent == committed(kafka.bootstrap, topic)
