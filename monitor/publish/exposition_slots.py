@@ -6,7 +6,7 @@ its first byte, and back again when the value is known.
 
 Values are integers: seconds are milliseconds with a point set in, for no reading of ours is finer. Digits are looked up
 four at a time, so the width of a slot is a multiple of four bytes. A value that outgrows its slot asks for a new
-layout. Working on columns throughout, 100,000 changed lines take about 5 ms, 100,000 unchanged ones 0.1 ms.
+layout. Everything works on columns, and only on the rows that changed (``benchmarks/bench_exposition.py`` has figures).
 """
 
 from __future__ import annotations
