@@ -170,28 +170,31 @@ class Publisher:
     def __init__(self, monitor: Monitor) -> None:
         from monitor.publish.exposition import Exposition  # noqa: PLC0415 (not needed by one-shot commands)
         from monitor.publish.http import HttpServer  # noqa: PLC0415
+        from monitor.publish.trail import Trail  # noqa: PLC0415
 
         self._monitor = monitor
         self._exposition = Exposition(monitor.settings.metrics)
+        self._trail = Trail()
         self._latest: Published | None = None
         self._one_at_a_time = asyncio.Lock()
         http = monitor.settings.http
-        self._server = HttpServer(http.host, http.port, lambda: self._latest)
+        self._server = HttpServer(http.host, http.port, lambda: self._latest, trail=self._trail)
 
     async def start(self) -> str:
         """Listen, and return the address of the status page."""
         host, port = await self._server.start()
-        return f"http://{host}:{port}/"
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
     async def publish(self) -> None:
         """Render the latest report and serve it from now on."""
         from monitor.publish.http import Published  # noqa: PLC0415
 
         async with self._one_at_a_time:
-            report = self._monitor.report()
+            report, complete = self._monitor.report(), self._monitor.is_complete()
             # In a thread: a scrape must be answered at once, however large the next exposition is.
             rendered = await asyncio.to_thread(self._exposition.render, report)
-            self._latest = Published(report, rendered, self._monitor.is_complete())
+            self._trail.note(report)
+            self._latest = Published(report, rendered, complete)
 
     async def stop(self) -> None:
         """Stop listening."""
