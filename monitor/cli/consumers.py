@@ -221,22 +221,29 @@ def _partition_cells(row: Row) -> Iterable[list[Cell]]:
     report, ends = row.cluster.positions, row.cluster.partitions
     assigned = row.cluster.groups[row.index].assigned
     name = _name_cell(row)
-    for at in range(int(report.layout.starts[row.index]), int(report.layout.starts[row.index + 1])):
-        where = int(report.layout.row[at])
-        key = ends.layout.key(where)
-        health = HEALTHS[int(report.health[at])]
-        reason = why_text(int(report.why[at])) or why_text(int(report.why_seconds[at]))
+    mine = slice(int(report.layout.starts[row.index]), int(report.layout.starts[row.index + 1]))
+    where = report.layout.row[mine]
+    columns = (
+        report.committed[mine], ends.log_end[where], report.lag_records[mine], report.lag_seconds[mine],
+        report.lag_seconds_bound[mine], report.health[mine], report.why[mine], report.why_seconds[mine],
+    )  # fmt: skip
+    # Whole columns to Python numbers at once: one by one takes twice as long, and there may be 100,000.
+    for at, committed, end, lag, age, bound, health, why, why_age in zip(
+        where.tolist(), *(column.tolist() for column in columns), strict=True
+    ):
+        key = ends.layout.key(at)
+        judged = HEALTHS[health]
         yield [
             name,
             Cell(printable(key.topic)),
             Cell(str(key.partition)),
-            _count_cell(int(report.committed[at])),
-            _count_cell(int(ends.log_end[where])),
-            _count_cell(int(report.lag_records[at])),
-            age_cell(float(report.lag_seconds[at]), float(report.lag_seconds_bound[at])),
-            Cell(health.value, _STYLES[health]),
+            _count_cell(committed),
+            _count_cell(end),
+            _count_cell(lag),
+            age_cell(age, bound),
+            Cell(judged.value, _STYLES[judged]),
             Cell(printable(assigned.get(key, "-"))),
-            Cell(reason, "yellow"),
+            Cell(why_text(why) or why_text(why_age), "yellow"),
         ]
 
 

@@ -50,8 +50,12 @@ def find_settings(where: Where, environ: Mapping[str, str] = os.environ) -> Foun
         return _from_options(where)
     if Path(DEFAULT_FILE).exists():
         return Found(load(Path(DEFAULT_FILE), environ), DEFAULT_FILE)
-    if environ.get(VARIABLE):
-        return Found(load(Path(environ[VARIABLE]), environ), environ[VARIABLE])
+    named = environ.get(VARIABLE)
+    if named:
+        if not Path(named).exists():
+            missing = f"${VARIABLE} names {named}, which does not exist: correct it, or give --config FILE"
+            raise UsageError(missing)
+        return Found(load(Path(named), environ), named)
     nothing = (
         f"no settings: there is no ./{DEFAULT_FILE} and ${VARIABLE} is not set: give --bootstrap-servers HOST:PORT "
         f"or --config FILE, or write a file with: streamgauge config example > {DEFAULT_FILE}"

@@ -167,15 +167,31 @@ def test_interrupted_is_quiet(run_failing):
     assert "" == result.output.strip()
 
 
-def test_a_closed_pipe_is_quiet():
+WRITES_AND_ENDS = """
+import click, sys
+from monitor.cli.main import Streamgauge
+group = Streamgauge("streamgauge")
+group.get_command = lambda *_: click.Command("lag", callback=lambda: sys.stdout.write("x") and None)
+group.main(["lag"])
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param([PROGRAM, "config", "schema"], id="while it writes"),
+        pytest.param([sys.executable, "-c", WRITES_AND_ENDS], id="when it ends"),
+    ],
+)
+def test_a_closed_pipe_is_quiet(command):
     """``streamgauge … | head`` ends without a word when head has enough."""
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([PROGRAM, "config", "schema"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False, env=buffered)
     os.close(write)
 
-    assert 141 == done.returncode
-    assert "" == done.stderr
+    assert (141, "") == (done.returncode, done.stderr)
 
 
 def test_names_beyond_the_encoding_do_not_break_output():

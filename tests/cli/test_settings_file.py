@@ -419,6 +419,12 @@ def test_no_settings(in_folder, where, expected):
     assert str(caught.value).startswith(expected)
 
 
+def test_a_variable_that_names_nothing(in_folder):
+    """A file that only the environment names is missed under the variable's name."""
+    with pytest.raises(UsageError, match=r"^\$STREAMGAUGE_CONFIG names gone.yml, which does not exist: correct it"):
+        find_settings(Where(), {"STREAMGAUGE_CONFIG": "gone.yml"})
+
+
 def test_client_properties_may_name_the_brokers(in_folder):
     """--command-config alone is enough where it has bootstrap.servers."""
     (in_folder / "c").write_text("bootstrap.servers = x:1,y:2\n")
