@@ -13,7 +13,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 CONTRADICTION = "contradiction"
@@ -50,6 +59,15 @@ def _is_private_key(pem: SecretStr) -> SecretStr:
     return pem
 
 
+def _is_no_switch(value: object) -> object:
+    """Refuse true and false, and so YAML's yes and no, where a number belongs: Python takes them for 1 and 0."""
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "should be a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_is_no_switch)]
+Whole = Annotated[int, BeforeValidator(_is_no_switch)]
 File = Annotated[Path, AfterValidator(_from_folder)]
 CertificatePem = Annotated[str, AfterValidator(_is_certificate)]
 PrivateKeyPem = Annotated[SecretStr, AfterValidator(_is_private_key)]
@@ -89,7 +107,7 @@ class SparkCheckpoints(_Part):
         description="A checkpoint folder, or a glob that names several."
     )
     name: str | None = Field(None, description="Shown name; `{folder}` stands for the folder's last part.")
-    trigger_interval_seconds: float | None = Field(
+    trigger_interval_seconds: Number | None = Field(
         None, gt=0, description="The query's trigger interval, if it has one."
     )
 
@@ -104,13 +122,13 @@ class Cluster(_Part):
     )
     sasl: Sasl | None = Field(None, description="Log-in, needed by the SASL protocols.")
     tls: Tls = Field(Tls(), description="Certificates, for the SSL protocols.")
-    interval_seconds: float = Field(10.0, ge=0.1, description="Time from the start of one cycle to the next.")
-    timeout_seconds: float = Field(5.0, gt=0, description="How long one request to one broker may take.")
-    metadata_interval_seconds: float = Field(
+    interval_seconds: Number = Field(10.0, ge=0.1, description="Time from the start of one cycle to the next.")
+    timeout_seconds: Number = Field(5.0, gt=0, description="How long one request to one broker may take.")
+    metadata_interval_seconds: Number = Field(
         60.0, gt=0, description="How often topics are listed anew when nothing tells to."
     )
-    describe_interval_seconds: float = Field(60.0, gt=0, description="How often unchanged groups are described anew.")
-    lookups_per_cycle: int = Field(
+    describe_interval_seconds: Number = Field(60.0, gt=0, description="How often unchanged groups are described anew.")
+    lookups_per_cycle: Whole = Field(
         2000, ge=0, description="Record time look-ups a cycle; 0 switches seconds by record off."
     )
     spark: tuple[SparkCheckpoints, ...] = Field((), description="Spark queries, by their checkpoint folders.")
@@ -129,13 +147,13 @@ class Objective(_Part):
     """The age in seconds that consumers matching a pattern are allowed."""
 
     consumer: str = Field(min_length=1, description="Name or pattern (`*` and `?`).")
-    seconds: float = Field(gt=0, description="The age they are allowed.")
+    seconds: Number = Field(gt=0, description="The age they are allowed.")
 
 
 class Objectives(_Part):
     """How late a consumer may be. The first pattern that matches wins."""
 
-    default_seconds: float = Field(300.0, gt=0, description="The age allowed to everybody else.")
+    default_seconds: Number = Field(300.0, gt=0, description="The age allowed to everybody else.")
     consumers: tuple[Objective, ...] = Field((), description="Objectives by name or pattern.")
 
     def seconds_for(self, name: str) -> float:
@@ -150,13 +168,13 @@ class Http(_Part):
     """Where metrics, page and API are served."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` for every interface.")
-    port: int = Field(9760, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    port: Whole = Field(9760, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
 
 
 class Metrics(_Part):
     """What /metrics exposes."""
 
-    max_positions: int = Field(
+    max_positions: Whole = Field(
         200_000,
         ge=0,
         description="Positions exposed one by one; beyond it a cluster is exposed by topic, and counted.",

@@ -201,20 +201,25 @@ def _members_cell(row: Row) -> Cell:
 
 
 def partition_table(rows: Sequence[Row]) -> Table:
-    """Return one row a partition of each consumer; the last column says why something is unknown."""
+    """Return one row a partition of each consumer; the last column says why something is unknown.
+
+    Columns that would be empty everywhere are left out: a terminal has 80 columns.
+    """
     columns = (
         Column("CONSUMER", may_fold=True),
         Column("TOPIC", may_fold=True),
-        Column("PARTITION", is_number=True),
+        Column("PART", is_number=True),
         Column("COMMITTED", is_number=True),
-        Column("LOG END", is_number=True),
+        Column("END", is_number=True),
         Column("LAG", is_number=True),
         Column("AGE", is_number=True),
         Column("HEALTH"),
         Column("MEMBER", may_fold=True),
         Column("WHY", may_fold=True),
     )
-    return Table(columns, [cells for row in rows for cells in _partition_cells(row)])
+    cells = [row_cells for row in rows for row_cells in _partition_cells(row)]
+    shown = [at for at in range(len(columns)) if any(row[at].text for row in cells)]
+    return Table(tuple(columns[at] for at in shown), [[row[at] for at in shown] for row in cells])
 
 
 def _partition_cells(row: Row) -> Iterable[list[Cell]]:
@@ -242,7 +247,7 @@ def _partition_cells(row: Row) -> Iterable[list[Cell]]:
             _count_cell(lag),
             age_cell(age, bound),
             Cell(judged.value, _STYLES[judged]),
-            Cell(printable(assigned.get(key, "-"))),
+            Cell(printable(assigned.get(key, ""))),
             Cell(why_text(why) or why_text(why_age), "yellow"),
         ]
 

@@ -91,7 +91,7 @@ def test_check_complains_about_everything(run, in_folder):
         "streamgauge: streamgauge.yml:2: clusters[0].bootstrap_servers is missing",
         "streamgauge: streamgauge.yml:2: unknown key `bootstrap_server` in clusters[0]: "
         "did you mean `bootstrap_servers`?",
-        "streamgauge: streamgauge.yml:3: clusters[0].interval_seconds should be at least 0.1, not 'no'",
+        "streamgauge: streamgauge.yml:3: clusters[0].interval_seconds should be a number, not 'no'",
     ] == result.stderr.splitlines()
 
 

@@ -15,7 +15,7 @@ from snapshots import group, kafka_snapshot
 from monitor.cli.consumers import BAD, age_cell, is_bad
 from monitor.cli.lag import CSV_COLUMNS
 from monitor.cli.output import Cell, Column, Table, age_text, names_text, plain_lines, printable, rich_table
-from monitor.model import Failure, GroupFacts, Health, Why
+from monitor.model import Failure, GroupFacts, Health, TopicPartition, Why
 
 AT = 1_795_000_000.0
 ENDS = {("orders", 0): (0, 100), ("orders", 1): (0, 100), ("other", 0): (0, 10)}
@@ -66,10 +66,23 @@ def test_partitions_are_shown_when_asked(lag):
         "CONSUMER  HEALTH  LAG     AGE  MEMBERS",
         "billing   ok       10  10.0 s        1",
         "",
-        "CONSUMER  TOPIC   PARTITION  COMMITTED  LOG END  LAG     AGE  HEALTH  MEMBER  WHY",
-        "billing   orders          0        100      100    0     0 s  ok      -",
-        "billing   orders          1         90      100   10  10.0 s  ok      -",
+        "CONSUMER  TOPIC   PART  COMMITTED  END  LAG     AGE  HEALTH",
+        "billing   orders     0        100  100    0     0 s  ok",
+        "billing   orders     1         90  100   10  10.0 s  ok",
     ] == result.stdout.splitlines()
+
+
+def test_partitions_have_their_member_and_the_reason_of_an_unknown(lag):
+    """Who owns a partition, and why something about it is unknown, are columns that appear when needed."""
+    states = {"g": GroupFacts(group("g"), members=1, assigned={TopicPartition("orders", 0): "client\n1"})}
+    commits = {"g": {("orders", 0): 100, ("orders", 1): Why.TIMEOUT}}
+    result = lag("--partitions", snapshot=kafka_snapshot(ENDS, commits, at=AT, states=states))
+
+    assert [
+        r"CONSUMER  TOPIC   PART  COMMITTED  END  LAG  AGE  HEALTH   MEMBER     WHY",
+        r"g         orders     0        100  100    0  0 s  ok       client\n1",
+        r"g         orders     1          ?  100    ?    ?  unknown             the broker did not answer in time",
+    ] == result.stdout.splitlines()[3:6]
 
 
 def test_unknown_is_never_zero(lag):
