@@ -90,8 +90,10 @@ class ClusterMonitor:
         """Cycle for ever, starting every ``interval_seconds``; a cycle that takes longer delays the next."""
         while True:
             started = time.monotonic()
+            was_up = self.report.up if self.report is not None else None
             try:
                 await self.cycle()
+                self._log_change(was_up)
             except Exception:
                 # A fault of ours about one cluster must not blind the others: its numbers go, and the log says why.
                 self.report = None
@@ -99,6 +101,16 @@ class ClusterMonitor:
             self.tried = True
             await publish()
             await asyncio.sleep(max(0.0, self.cluster.interval_seconds - (time.monotonic() - started)))
+
+    def _log_change(self, was_up: bool | None) -> None:
+        report = self.report
+        if report is None or report.up is was_up:
+            return
+        if report.up:
+            log.info("cluster read in full", cluster=report.name)
+        else:
+            first = report.failures[0].detail if report.failures else ""
+            log.warning("cluster not read in full", cluster=report.name, failures=len(report.failures), first=first)
 
     async def _observe(self) -> tuple[KafkaSnapshot, SparkSnapshot | None]:
         if self._spark is None:

@@ -4,10 +4,11 @@ import asyncio
 
 import numpy as np
 import pytest
+import structlog
 from snapshots import Leaders, kafka_snapshot
 
 from monitor.errors import UnreachableError
-from monitor.model import Found
+from monitor.model import Failure, Found
 from monitor.service import ONE_SHOT, STEADY, Budget, ClusterMonitor, Monitor
 from monitor.settings import Cluster, Settings
 
@@ -135,3 +136,28 @@ async def test_a_fault_in_one_cluster_leaves_the_others_fresh():
     assert 1 in sizes
     assert 2 == sizes[-1]
     assert monitor.is_complete()
+
+
+async def test_a_cluster_that_goes_and_comes_is_logged_once_each():
+    """One line when it cannot be read in full, one when it can again, none in between."""
+    down = snapshot(up=False, failures=[Failure("broker", "1 (x:1)", "TIMEOUT", "x:1 did not answer")])
+    kafka = ScriptedKafka(snapshot(), snapshot(), down, down, snapshot())
+    monitor = monitor_of({"default": kafka}, interval_seconds=0.1)
+    enough = asyncio.Event()
+
+    async def publish():
+        if len(kafka.journal) >= 6:
+            enough.set()
+
+    with structlog.testing.capture_logs() as logs:
+        watching = asyncio.create_task(monitor.watch(publish))
+        await asyncio.wait_for(enough.wait(), 20)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    told = [(entry["event"], entry.get("first")) for entry in logs]
+    assert [
+        ("cluster read in full", None),
+        ("cluster not read in full", "x:1 did not answer"),
+        ("cluster read in full", None),
+    ] == told

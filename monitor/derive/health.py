@@ -59,6 +59,8 @@ def evidence(
         return f"could not be read: {why_text(facts.why)}"
     if lag < 0:
         part = f"{unknown} of its partitions unknown ({why_text(why)}); at least {known_lag} records behind"
+        if over == 1:
+            part += f", the oldest known one over its objective of {objective:g} s"
         return f"no members; {part}" if health is Health.STOPPED else part
     age = "age not known yet" if np.isnan(seconds) else f"{seconds:.1f} ± {bound:.1f} s"
     behind = "caught up" if lag == 0 else f"{lag} records behind, {age}"

@@ -158,6 +158,16 @@ def test_over_objective_needs_the_whole_interval(objective, over):
     assert ("over its objective" in report.consumers.evidence[0]) == bool(over)
 
 
+def test_over_objective_is_told_beside_an_unknown_partition():
+    """One partition is surely too old: that another one is unknown changes nothing about it."""
+    history = History()
+    for k, end in enumerate([10, 20, 30]):
+        report = one({P0: (0, end), P1: Why.TIMEOUT}, {"g": {P0: 10, P1: 3}}, history, at=1000.0 + 10 * k, objective=5)
+
+    assert 1 == report.consumers.over_objective[0]
+    assert "over its objective of 5 s" in report.consumers.evidence[0]
+
+
 @given(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 100), min_size=1), st.integers(1, 10))
 def test_adding_an_equal_commit_never_improves_health(commits, members):
     """A consumer with one more partition, no better than its worst, is judged no better."""
