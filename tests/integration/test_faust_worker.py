@@ -9,21 +9,18 @@ import random
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from kafka_feed import PATIENCE_SECONDS, Feed, committed, consume, create_topics
 
 pytestmark = pytest.mark.integration
 
 STREAMGAUGE = Path(sys.executable).with_name("streamgauge")
 GROUP = "streamgauge-readings"
 PARTITIONS = 3  # neither Faust's default for a changelog nor ours
-PATIENCE_SECONDS = 90.0
 T0 = 1_795_000_020  # the beginning of a window
 BAD = [b"nonsense", b'{"sensor": "s-1", "temperature": "warm", "at": 1}', b"\xff\xfe", b""]
 
@@ -78,62 +75,17 @@ def stop(process, lines):
     return code, last
 
 
-def consume(bootstrap, topic, count):
-    """Read ``count`` records of a topic from its beginning, with a client that is not ours."""
-    consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest"}
-    )
-    consumer.subscribe([topic])
-    found, deadline = [], time.monotonic() + PATIENCE_SECONDS
-    while len(found) < count:
-        assert time.monotonic() < deadline, f"{len(found)} of {count} records on {topic}"
-        message = consumer.poll(1.0)
-        if message is not None and message.error() is None:
-            found.append(message)
-    consumer.close()
-    return found
-
-
-def committed(bootstrap, topic):
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": GROUP})
-    offsets = consumer.committed([TopicPartition(topic, number) for number in range(PARTITIONS)], timeout=10)
-    consumer.close()
-    return [each.offset for each in offsets]
-
-
 @pytest.fixture
 def topic(kafka):
     name = f"readings-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-    for topic, partitions in ((name, PARTITIONS), (f"{name}-averages", 1), (f"{name}-dlq", 1)):
-        admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
+    create_topics(kafka.bootstrap, {name: PARTITIONS, f"{name}-averages": 1, f"{name}-dlq": 1})
     return name
-
-
-class Feed:
-    """Produce records and count them by partition."""
-
-    def __init__(self, bootstrap, topic):
-        self.sent = [0] * PARTITIONS
-        self._topic = topic
-        self._producer = Producer({"bootstrap.servers": bootstrap})
-
-    def send(self, key, value, at):
-        self._producer.produce(self._topic, key=key, value=value, timestamp=int(at * 1000), on_delivery=self._count)
-        self._producer.poll(0)
-
-    def flush(self):
-        assert 0 == self._producer.flush(PATIENCE_SECONDS)
-
-    def _count(self, error, message):
-        assert error is None
-        self.sent[message.partition()] += 1
 
 
 def test_a_worker_averages_what_is_good_and_sets_aside_what_is_bad(kafka, topic):
     """Averages equal ours, bad records are on the dead letter topic, everything is committed; a new start goes on."""
     made = readings(seed=1, count=600)
-    feed = Feed(kafka.bootstrap, topic)
+    feed = Feed(kafka.bootstrap, topic, PARTITIONS)
     for number, (sensor, temperature, at) in enumerate(made):
         feed.send(sensor, encoded(sensor, temperature, at), at)
         if number % 150 == 0:
@@ -152,7 +104,7 @@ def test_a_worker_averages_what_is_good_and_sets_aside_what_is_bad(kafka, topic)
             f"{GROUP} stopped: 600 averaged, 4 bad ones sent to the dead letters, 2 out of range, 1 too late",
         ) == (stop(process, lines))
 
-    assert feed.sent == committed(kafka.bootstrap, topic)
+    assert feed.sent == committed(kafka.bootstrap, GROUP, topic, PARTITIONS)
     assert 600 + 4 + 3 == sum(feed.sent)
     latest = {
         (r["sensor"], r["start"]): (r["average"], r["count"]) for r in map(json.loads, (m.value() for m in results))
@@ -171,4 +123,4 @@ def test_a_worker_averages_what_is_good_and_sets_aside_what_is_bad(kafka, topic)
 
     assert (0, f"{GROUP} stopped: 1 averaged") == (code, line.split(",")[0])
     assert averages([*made, more])["s-2", T0 + 180] == (last["average"], last["count"])
-    assert feed.sent == committed(kafka.bootstrap, topic)
+    assert feed.sent == committed(kafka.bootstrap, GROUP, topic, PARTITIONS)

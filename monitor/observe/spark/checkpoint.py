@@ -29,6 +29,7 @@ looked at again once; then it is a failure of that query alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import glob
 import json
 import math
@@ -261,7 +262,7 @@ class Checkpoint:
         self._trigger_interval_seconds = shown.trigger_interval_seconds
         self._commits = Log(self._folder / "commits", parse_commit)
         self._offsets = Log(self._folder / "offsets", parse_offsets)
-        self._initial: Mapping[str, Positions | None] = {}
+        self._initial: dict[str, Positions | None] = {}
 
     def look(self, clock: Callable[[], float]) -> SparkQuery:
         """Read what is new and return the query; its consumer carries the name as configured.
@@ -294,8 +295,9 @@ class Checkpoint:
         # Commits first: a batch that is committed in between then looks in flight a moment longer, never lost.
         self._commits.refresh()
         self._offsets.refresh()
-        if not self._initial:
-            self._initial = {source: self._read_initial(source) for source in _names(self._folder / "sources")}
+        for source in _names(self._folder / "sources"):
+            if source not in self._initial:
+                self._read_initial(source)
 
     def _read_query_id(self) -> str:
         if not self._folder.is_dir():
@@ -306,12 +308,11 @@ class Checkpoint:
             raise CheckpointError("NOT_A_CHECKPOINT", detail)
         return _parsed(metadata, metadata.read_text("utf-8"), parse_query_id)
 
-    def _read_initial(self, source: str) -> Positions | None:
+    def _read_initial(self, source: str) -> None:
         path = self._folder / "sources" / source / "0"
-        try:
-            return _parsed(path, path.read_text("utf-8"), parse_initial_offsets)
-        except FileNotFoundError:
-            return None
+        # Spark makes the folder first, and the file only once it has asked the brokers.
+        with contextlib.suppress(FileNotFoundError):
+            self._initial[source] = _parsed(path, path.read_text("utf-8"), parse_initial_offsets)
 
     def _query(self, now: float) -> SparkQuery:
         offsets, commits = self._offsets.entries, self._commits.entries

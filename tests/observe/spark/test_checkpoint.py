@@ -245,13 +245,16 @@ async def test_of_several_plans_ahead_the_oldest_is_in_flight(tmp_path):
 async def test_before_the_first_commit_the_position_is_where_it_started(tmp_path):
     """Spark's Kafka source keeps its start in sources/0/0, behind a zero byte."""
     folder = new_checkpoint(tmp_path)
+    checkpoints = source(folder)
+    asking = (await checkpoints.observe()).queries[0]
     (folder / "sources/0/0").write_text('\0v1\n{"orders":{"0":3,"1":4}}')
-    before = await the_query(folder)
+    before = (await checkpoints.observe()).queries[0]
     plan(folder, 0, T0_MS, orders(10, 10))
-    during = await the_query(folder)
+    during = (await checkpoints.observe()).queries[0]
     commit(folder, 0, T0_MS / 1000 + 1)
-    after = await the_query(folder)
+    after = (await checkpoints.observe()).queries[0]
 
+    assert {} == asking.committed
     assert (None, {tp("orders", 0): 3, tp("orders", 1): 4}, {}) == (before.batch_id, before.committed, before.planned)
     assert ({tp("orders", 0): 3, tp("orders", 1): 4}, 0) == (during.committed, during.inflight_batch_id)
     assert ({tp("orders", 0): 10, tp("orders", 1): 10}, [13]) == (

@@ -1,0 +1,159 @@
+"""The Spark job: its query on a static DataFrame, and the real job on a real Kafka, seen through its checkpoint."""
+
+import asyncio
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+import uuid
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from kafka_feed import PATIENCE_SECONDS, Feed, consume, create_topics
+
+from monitor.errors import SandboxError
+from monitor.model import TopicPartition
+from monitor.observe.spark.checkpoint import CheckpointSource
+from monitor.sandbox import jars
+from monitor.sandbox.java import find_java
+from monitor.settings import Cluster, SparkCheckpoints
+from processors import pipeline
+from processors.spark.jobs import readings_average
+
+pytestmark = pytest.mark.integration
+
+JOB = Path(readings_average.__file__)
+PARTITIONS = 3
+T0 = 1_795_000_200  # a multiple of five minutes
+POLL_SECONDS = 0.25
+
+
+def readings(seed, count, begin, span):
+    """Make readings of 10 sensors; temperatures in quarters of a degree, so that sums are exact."""
+    chance = random.Random(seed)
+    return [
+        (f"s-{chance.randrange(10)}", chance.randrange(-80, 160) / 4, begin + i * span / count) for i in range(count)
+    ]
+
+
+def averages(made):
+    """Return average and count by sensor and beginning of a window: each reading lies in ten of them."""
+    values = defaultdict(list)
+    for sensor, temperature, at in made:
+        newest = math.floor(at / 30) * 30
+        for start in range(newest - 270, newest + 1, 30):
+            values[sensor, start].append(temperature)
+    return {key: (sum(each) / len(each), len(each)) for key, each in values.items()}
+
+
+def encoded(sensor, temperature, at):
+    return json.dumps({"sensor": sensor, "temperature": temperature, "at": at}).encode()
+
+
+BAD = [b"nonsense", b"{}", b'{"sensor": "s-1", "temperature": "warm", "at": 1795000200}', encoded("", 20.0, T0)]
+IMPOSSIBLE = [encoded("s-1", 60.1, T0), encoded("s-1", -90.1, T0)]
+
+
+@pytest.fixture(scope="module")
+def java():
+    try:
+        return find_java(full=True)
+    except SandboxError as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture(scope="module")
+def spark(java):
+    """Give a small local session in this process."""
+    from pyspark.sql import SparkSession
+
+    patch = pytest.MonkeyPatch()
+    patch.setenv("JAVA_HOME", str(java.home))
+    builder = SparkSession.builder
+    for name, value in readings_average.LOCAL.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
+    patch.undo()
+
+
+def test_the_query_on_a_static_dataframe(spark):
+    """Windows of five minutes every 30 seconds, by event time; what is bad or impossible is left out."""
+    made = readings(seed=1, count=200, begin=T0, span=400)
+    values = [encoded(*each) for each in made] + BAD + IMPOSSIBLE
+    rows = readings_average.averages(spark.createDataFrame([(value,) for value in values], "value BINARY")).collect()
+
+    assert averages(made) == {(row["sensor"], row["start"]): (row["average"], row["count"]) for row in rows}
+    assert {300} == {row["end"] - row["start"] for row in rows}
+
+
+def test_both_pipelines_know_the_same_limits():
+    """The job is one file by itself, so it repeats them."""
+    assert (pipeline.COLDEST, pipeline.HOTTEST) == (readings_average.COLDEST, readings_average.HOTTEST)
+
+
+async def test_the_job_is_seen_through_its_checkpoint(kafka, java, tmp_path):
+    """Committed offsets are what was produced, batches have rows and durations, averages equal ours; it stops."""
+    topic = f"spark-{uuid.uuid4().hex[:8]}"
+    create_topics(kafka.bootstrap, {topic: PARTITIONS, f"{topic}-averages": 1})
+    feed = Feed(kafka.bootstrap, topic, PARTITIONS)
+    first, second = readings(2, 300, T0, 240), readings(3, 200, T0 + 240, 60)
+    for sensor, temperature, at in first:
+        feed.send(sensor, encoded(sensor, temperature, at), at)
+    for value in BAD + IMPOSSIBLE:
+        feed.send("bad", value, T0)
+    feed.flush()
+    checkpoint = tmp_path / "readings-average"
+    entry = SparkCheckpoints(path=str(checkpoint), trigger_interval_seconds=1.0)
+    source = CheckpointSource(Cluster(bootstrap_servers=kafka.bootstrap, spark=(entry,)))
+    command = [
+        sys.executable, JOB, "--bootstrap-servers", kafka.bootstrap, "--topic", topic, "--results", f"{topic}-averages",
+        "--checkpoint", checkpoint, "--trigger-seconds", "1",
+        "--jars", ",".join(map(str, await jars.resolve(jars.SPARK_KAFKA))),
+    ]  # fmt: skip
+    with (
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(command, stderr=log, cwd=tmp_path, env={**os.environ, "JAVA_HOME": str(java.home)}) as job,
+    ):
+        try:
+            before = await committed(source, topic, feed.sent, job, log)
+            for sensor, temperature, at in second:
+                feed.send(sensor, encoded(sensor, temperature, at), at)
+            feed.flush()
+            query = await committed(source, topic, feed.sent, job, log)
+            job.terminate()
+            assert 0 == job.wait(PATIENCE_SECONDS)
+        finally:
+            job.kill()
+
+    assert 300 + 6 + 200 == sum(feed.sent)
+    assert ("readings-average", 1.0) == (query.consumer.name, query.trigger_interval_seconds)
+    assert before.query_id == query.query_id
+    assert before.batch_id < query.batch_id
+    assert sum(feed.sent) == sum(batch.input_rows for batch in query.batches)
+    durations = [batch.duration_seconds for batch in query.batches if batch.duration_seconds is not None]
+    assert durations
+    assert min(durations) > 0
+    assert pytest.approx(max(at for _, _, at in second) - 60, abs=0.001) == query.watermark
+    results = [json.loads(message.value()) for message in consume(kafka.bootstrap, f"{topic}-averages")]
+    latest = {(each["sensor"], each["start"]): (each["average"], each["count"]) for each in results}
+    assert averages(first + second) == latest
+
+
+async def committed(source, topic, sent, job, log):
+    """Look until the checkpoint has committed what was sent; return the query."""
+    wanted = {TopicPartition(topic, partition): count for partition, count in enumerate(sent)}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        snapshot = await source.observe()
+        if snapshot.queries and snapshot.queries[0].committed == wanted:
+            return snapshot.queries[0]
+        if job.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            pytest.fail(f"seen {snapshot}, status {job.poll()}, log: {log.read()[-2000:]}")
+        await asyncio.sleep(POLL_SECONDS)
