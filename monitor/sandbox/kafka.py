@@ -195,6 +195,7 @@ class KafkaSandbox:
         self._security = security or Security()
         self._heap_mb = heap_mb
         self._progress = progress
+        self._temporary: Path | None = None
         self._java: Java | None = None
         self._classpath = ""
         self._held = contextlib.ExitStack()
@@ -259,9 +260,7 @@ class KafkaSandbox:
     def _prepare(self) -> None:
         """Choose folders and ports and write each node's properties."""
         try:
-            root = (
-                Path(tempfile.mkdtemp(prefix="streamgauge-kafka-")) if self._data is None else self._claim(self._data)
-            )
+            root = self._claim(self._data) if self._data is not None else self._make_temporary()
             held = self._hold_ports()
             self.nodes = tuple(
                 Node(self, number, root / f"node-{number}", ports) for number, ports in enumerate(held, start=1)
@@ -272,6 +271,10 @@ class KafkaSandbox:
         except OSError as exc:
             msg = f"cannot prepare Kafka's data folder: {exc}; free space or name another one"
             raise SandboxError(msg) from exc
+
+    def _make_temporary(self) -> Path:
+        self._temporary = Path(tempfile.mkdtemp(prefix="streamgauge-kafka-"))
+        return self._temporary
 
     def _claim(self, data: Path) -> Path:
         """Make the kept folder this sandbox's own for as long as it runs."""
@@ -342,10 +345,11 @@ class KafkaSandbox:
         """Kill what still runs, remove what is not to be kept, and let go of ports and folder."""
         for node in self.nodes:
             node.kill()
-            if self._data is None:
-                shutil.rmtree(node.folder / "data" if keep_logs else node.folder, ignore_errors=True)
-        if self._data is None and self.nodes and not keep_logs:
-            self.nodes[0].folder.parent.rmdir()
+            if keep_logs and self._temporary is not None:
+                shutil.rmtree(node.meta.parent, ignore_errors=True)
+        if self._temporary is not None and not (keep_logs and self.nodes):
+            shutil.rmtree(self._temporary)
+        self._temporary = None
         self._held.close()
 
 
