@@ -85,10 +85,10 @@ async def create_topics(
     A topic that exists is left as it is. ``chunk`` topics go into one request.
 
     Raises:
-        SandboxError: the broker refuses one, or a partition is missing or without a leader for too long.
+        SandboxError: the brokers cannot be reached or refuse a topic, or a partition has no leader for too long.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
+    await _connect(admin.start, admin.close, f"creating topics at {bootstrap}")
     try:
         names = list(topics)
         for start in range(0, len(names), chunk):
@@ -271,7 +271,7 @@ class Producer:
             SandboxError: the brokers cannot be reached.
         """
         client = AIOKafkaProducer(bootstrap_servers=self._bootstrap, enable_idempotence=True, linger_ms=2)
-        await _connect(client, f"writing to topic {self.topic} of {self._bootstrap}")
+        await _connect(client.start, client.stop, f"writing to topic {self.topic} of {self._bootstrap}")
         self._client = client
         self._task = asyncio.create_task(self._steadily(), name=f"producer of {self.topic}")
 
@@ -447,7 +447,9 @@ class Consumer:
             group_id=self.group, enable_auto_commit=False, auto_offset_reset="earliest", **self._options
         )
         client.subscribe([self.topic], listener=_Rebalances(self._commit, self._assigned))
-        await _connect(client, f"reading topic {self.topic} of {self.bootstrap} as group {self.group}")
+        await _connect(
+            client.start, client.stop, f"reading topic {self.topic} of {self.bootstrap} as group {self.group}"
+        )
         self._client = client
         self._task = asyncio.create_task(self._steadily(), name=f"consumer of group {self.group}")
         try:
@@ -603,13 +605,13 @@ def lag_records(producer: Producer, consumer: Consumer) -> list[int | None]:
 async def commit_only(bootstrap: str, groups: Mapping[str, Mapping[TopicPartition, int]], *, at_once: int = 16) -> None:
     """Commit offsets for groups without members: one FindCoordinator and one OffsetCommit a group.
 
-    OffsetCommit without a member (generation -1, KIP-9's simple consumer) is accepted while the group is empty.
+    OffsetCommit without a member (generation -1 and no member id) is accepted while the group is empty.
 
     Raises:
-        SandboxError: a commit is refused, or no coordinator answers for too long.
+        SandboxError: the brokers cannot be reached, a commit is refused, or no coordinator answers for too long.
     """
     client = AIOKafkaClient(bootstrap_servers=bootstrap)
-    await client.bootstrap()
+    await _connect(client.bootstrap, client.close, f"committing at {bootstrap}")
     turns_at_once = asyncio.Semaphore(at_once)
 
     async def one(group: str, offsets: Mapping[TopicPartition, int]) -> None:
@@ -620,6 +622,8 @@ async def commit_only(bootstrap: str, groups: Mapping[str, Mapping[TopicPartitio
         async with asyncio.TaskGroup() as tasks:
             for group, offsets in groups.items():
                 tasks.create_task(one(group, offsets))
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
     finally:
         await client.close()
 
@@ -652,12 +656,12 @@ async def _commit_group(client: AIOKafkaClient, group: str, offsets: Mapping[Top
 # --- shared -----------------------------------------------------------------------------------------
 
 
-async def _connect(client: Any, doing: str) -> None:
+async def _connect(start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]], doing: str) -> None:
     """Start an aiokafka client, or leave nothing behind and say what was tried."""
     try:
-        await client.start()
+        await start()
     except BaseException as exc:
-        await client.stop()
+        await stop()
         if not isinstance(exc, (KafkaError, OSError)):
             raise
         msg = f"{doing}: {_said(exc)}"

@@ -306,3 +306,7 @@ async def test_a_wrong_address_is_said_in_one_line() -> None:
         await Producer("127.0.0.1:1", "t", 1, 1).start()
     with pytest.raises(SandboxError, match=r"reading topic t of 127\.0\.0\.1:1 as group g: "):
         await Consumer("127.0.0.1:1", "g", "t", 1).start()
+    with pytest.raises(SandboxError, match=r"creating topics at 127\.0\.0\.1:1: "):
+        await create_topics("127.0.0.1:1", {"t": 1})
+    with pytest.raises(SandboxError, match=r"committing at 127\.0\.0\.1:1: "):
+        await commit_only("127.0.0.1:1", {"g": {TopicPartition("t", 0): 0}})
