@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
@@ -24,8 +26,41 @@ from processors import brokers
 
 log = logging.getLogger(__name__)
 
+REPEAT_SECONDS = 10.0
+"""How often the same event is logged again."""
+
+EVENTS_KEPT = 1000
+"""Different events told apart; some libraries put numbers into the event itself."""
+
 STOP_SECONDS = 20.0
 """How long stopping may take: committing, flushing, leaving the group."""
+
+
+class OncePerInterval(logging.Filter):
+    """Let one of many equal events through each ``seconds``, with the number of those held back.
+
+    While a broker is away, its client logs some seventy lines a second that say so.
+    """
+
+    def __init__(self, seconds: float = REPEAT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the event is to be logged."""
+        event, now = (record.name, str(record.msg)), self._clock()
+        shown_at, held = self._seen.get(event, (-math.inf, 0))
+        if now - shown_at < self._seconds:
+            self._seen[event] = (shown_at, held + 1)
+            return False
+        if len(self._seen) >= EVENTS_KEPT:
+            self._seen.clear()
+        self._seen[event] = (now, 0)
+        if held:
+            record.msg, record.args = f"{record.getMessage()} ({held} more like it)", ()
+        return True
 
 
 class AppCrashedError(StreamgaugeError):

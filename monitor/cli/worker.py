@@ -32,6 +32,7 @@ def worker(spec: str, bootstrap_servers: str | None) -> int:
     partitions. Without --app: averages of the readings on topic readings, to topic readings-averages.
     """
     import asyncio
+    import logging
     import os
 
     from monitor.cli.logs import log_for_results, log_to_stderr
@@ -43,11 +44,14 @@ def worker(spec: str, bootstrap_servers: str | None) -> int:
     app = load_app(spec)
     _check_brokers(app, spec, bootstrap_servers)
 
-    from processors.worker import run
+    from processors.worker import OncePerInterval, run
 
     def say(line: str) -> None:
-        # From here on it runs unattended: what goes wrong is logged.
-        log_to_stderr("debug" if is_debug() else "warning")
+        if not is_debug():
+            # From here on it runs unattended: what goes wrong is logged.
+            log_to_stderr("warning")
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(OncePerInterval())
         click.echo(line)
 
     asyncio.run(run(app, say))

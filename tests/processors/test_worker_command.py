@@ -1,5 +1,6 @@
 """``streamgauge worker``: what it says when it cannot run."""
 
+import logging
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from monitor.cli.worker import load_app
 from monitor.errors import UsageError
 from processors.app import AppSettings, broker_url
-from processors.worker import assignment, crash_line
+from processors.worker import OncePerInterval, assignment, crash_line
 
 STREAMGAUGE = Path(sys.executable).with_name("streamgauge")
 
@@ -123,3 +124,21 @@ def test_the_line_about_a_crash():
     line = crash_line(faust.App("x", web_enabled=False), raised.value)
 
     assert line.startswith("the app x crashed: ValueError: substring not found (test_worker_command.py:")
+
+
+def test_many_equal_events_are_one_line_with_their_number():
+    """Equal is what has the same text before its values are filled in; another one is not held back."""
+    now = 0.0
+    fold = OncePerInterval(10.0, clock=lambda: now)
+
+    def shown(text, *values):
+        record = logging.LogRecord("aiokafka", logging.ERROR, __file__, 1, text, values, None)
+        return record.getMessage() if fold.filter(record) else None
+
+    assert "no node 1" == shown("no node %d", 1)
+    assert [None, None] == [shown("no node %d", 1), shown("no node %d", 2)]
+    assert "other" == shown("other")
+    now = 10.0
+    assert "no node 3 (2 more like it)" == shown("no node %d", 3)
+    now = 20.0
+    assert "no node 3" == shown("no node %d", 3)
