@@ -45,7 +45,7 @@ SIMPLE = {
     "bytes": st.binary(max_size=12) | st.integers(120, 300).map(bytes),
     "uuid": st.uuids(),
     "bool": st.booleans(),
-    "error_code": st.sampled_from(ErrorCode),
+    "error_code": st.just(ErrorCode.none) | st.sampled_from(ErrorCode),
     "timedelta_i32": st.integers(0, 2**31 - 1).map(lambda ms: datetime.timedelta(milliseconds=ms)),
 }
 
@@ -340,6 +340,40 @@ def test_a_change_beside_the_numbers_makes_a_new_shape(change):
     entity, _ = entity_reader(response.OffsetFetchResponse)(data, 0)
     assert commits_told(entity) == commits_decoded(second)
     assert commits_decoded(first) == commits_decoded(decoder.decode(commit_answer()))
+
+
+def end_answer(*, topic="t", partitions=(0, 1), error=0):
+    """Return ListOffsets v7 with what may change while its size does not."""
+    from kio.schema.list_offsets.v7 import response
+
+    rows = tuple(
+        response.ListOffsetsPartitionResponse(partition_index=i32(p), offset=i64(p * 7), error_code=ErrorCode(error))
+        for p in partitions
+    )
+    topics = (response.ListOffsetsTopicResponse(name=topic, partitions=rows),)
+    return response.ListOffsetsResponse(throttle_time=datetime.timedelta(0), topics=topics)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"topic": "s"}, id="another topic"),
+        pytest.param({"partitions": (0, 2)}, id="another partition"),
+        pytest.param({"error": 6}, id="an error"),
+    ],
+)
+def test_a_change_beside_the_ends_makes_a_new_shape(change):
+    """The same for ListOffsets."""
+    decoder = wire.ListOffsetsDecoder()
+    before, after = end_answer(), end_answer(**change)
+    first = decoder.decode(encoded(before))
+
+    second = decoder.decode(encoded(after))
+
+    assert len(encoded(before)) == len(encoded(after))
+    assert first.shape is not second.shape
+    assert ends_told(after) == ends_decoded(second)
+    assert ends_told(before) == ends_decoded(decoder.decode(encoded(before)))
 
 
 # --- the other answers ------------------------------------------------------------------------------
