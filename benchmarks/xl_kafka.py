@@ -23,13 +23,10 @@ from aiokafka import AIOKafkaProducer
 
 from monitor.model import TopicPartition
 from monitor.sandbox.kafka import KafkaSandbox
-from monitor.sandbox.loads import commit_only, create_topics
+from monitor.sandbox.loads import commit_only
 from monitor.sandbox.populate import XL, Truth, plan, populate
 
 HEAP_MB = 3072
-TOPICS_AT_ONCE = 100
-"""So many topics are created at a time: a broker on two cores makes about 150 partitions a second."""
-
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -73,11 +70,7 @@ def _run(what: str, bootstrap: str, first_ms: int, step: int) -> None:
     subprocess.run([sys.executable, __file__, what, bootstrap, str(first_ms), str(step)], check=True)
 
 
-async def _fill(bootstrap: str, first_ms: int, _step: int) -> None:
-    names = [f"topic-{number:04}" for number in range(XL.topics)]
-    for first in range(0, len(names), TOPICS_AT_ONCE):
-        chunk = names[first : first + TOPICS_AT_ONCE]
-        await create_topics(bootstrap, dict.fromkeys(chunk, XL.partitions))
+async def _fill(bootstrap: str, _first_ms: int, _step: int) -> None:
     await populate(bootstrap, XL)
 
 
