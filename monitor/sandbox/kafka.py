@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from monitor.errors import SandboxError, UsageError
 from monitor.sandbox import jars
@@ -159,13 +159,13 @@ class KafkaSandbox:
         port: Where the first node listens, the others on the ports after it; 0 chooses free ones.
         data: Folder that is kept and used again by a later start; None for one that goes at the end.
         version: One of ``versions.KAFKA_VERSIONS``, or the beginning of one ("3.9").
-        properties: Broker properties on top of, and before, the sandbox's own.
+        properties: Broker properties; they win over the sandbox's own.
         security: Listeners beside the plaintext one, users and access control.
         heap_mb: Java heap a node.
         progress: Told about jars that are fetched.
 
     Raises:
-        UsageError: Any of these is not possible.
+        UsageError: One of these is not possible.
     """
 
     def __init__(
@@ -186,11 +186,14 @@ class KafkaSandbox:
         if not 0 <= port <= 65535 - nodes:
             msg = f"{port} is no port for {nodes} nodes: use 1 to {65535 - nodes}, or 0 for any free one"
             raise UsageError(msg)
+        if data is not None and "," in str(data):
+            msg = f"the data folder {data} has a comma in its name, which Kafka takes for two folders: name another one"
+            raise UsageError(msg)
         self.version = known_version(version)
         self.nodes: tuple[Node, ...] = ()
         self._count = nodes
         self._port = port
-        self._data = None if data is None else Path(data)
+        self._data = None if data is None else Path(data).expanduser().resolve()
         self._properties = dict(properties or {})
         self._security = security or Security()
         self._heap_mb = heap_mb
@@ -226,6 +229,8 @@ class KafkaSandbox:
         Raises:
             SandboxError: No Java, no jars, a port taken, or a node did not come up; says what to do.
         """
+        if any(node.pid for node in self.nodes):
+            raise SandboxError("this sandbox runs already: stop it first, or make another")
         try:
             self._java = find_java()
             self._classpath = ":".join(map(str, await jars.resolve(jars.KAFKA[self.version], self._progress)))
@@ -260,7 +265,7 @@ class KafkaSandbox:
     def _prepare(self) -> None:
         """Choose folders and ports and write each node's properties."""
         try:
-            root = self._claim(self._data) if self._data is not None else self._make_temporary()
+            root = self._make_temporary() if self._data is None else self._claim(self._data)
             held = self._hold_ports()
             self.nodes = tuple(
                 Node(self, number, root / f"node-{number}", ports) for number, ports in enumerate(held, start=1)
@@ -269,23 +274,29 @@ class KafkaSandbox:
                 node.folder.mkdir(exist_ok=True)
                 node.properties.write_text("".join(f"{k}={v}\n" for k, v in self._node_properties(node).items()))
         except OSError as exc:
-            msg = f"cannot prepare Kafka's data folder: {exc}; free space or name another one"
+            msg = (
+                f"cannot prepare {exc.filename or 'the data folder'}: {exc.strerror}; free space or name another folder"
+            )
             raise SandboxError(msg) from exc
 
     def _make_temporary(self) -> Path:
-        self._temporary = Path(tempfile.mkdtemp(prefix="streamgauge-kafka-"))
+        """Make a folder that goes at the end, and remove those of sandboxes that were killed."""
+        for left in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*/{_LOCK}"):
+            with left.open() as file:
+                # Without data in it, it is the log of a failed start, which somebody may want to read.
+                if _try_lock(file) and any(left.parent.glob("node-*/data")):
+                    shutil.rmtree(left.parent, ignore_errors=True)
+        self._temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+        _try_lock(self._held.enter_context((self._temporary / _LOCK).open("w")))
         return self._temporary
 
     def _claim(self, data: Path) -> Path:
         """Make the kept folder this sandbox's own for as long as it runs."""
         data.mkdir(parents=True, exist_ok=True)
-        lock = self._held.enter_context((data / "sandbox.lock").open("w"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
+        if not _try_lock(self._held.enter_context((data / _LOCK).open("w"))):
             msg = f"another sandbox runs on {data}: stop it, or name another folder"
-            raise SandboxError(msg) from exc
-        found = len(list(data.glob("node-*/data/meta.properties")))
+            raise SandboxError(msg)
+        found = len(list(data.glob("node-*")))
         if found not in {0, self._count}:
             msg = f"{data} holds {found} nodes, not {self._count}: start it with {found}, or name another folder"
             raise UsageError(msg)
@@ -353,6 +364,9 @@ class KafkaSandbox:
         self._held.close()
 
 
+_TEMPORARY = "streamgauge-kafka-"
+_LOCK = "sandbox.lock"
+
 _STORAGE = "kafka.tools.StorageTool"
 
 _LOGGING = (
@@ -404,6 +418,15 @@ def telling(log: Path, lines: int = 3) -> str:
     wrong = [line for line in said if re.search(r"ERROR|FATAL|Exception|Error:|No space left|in use", line)]
     quoted = list(dict.fromkeys(wrong or said))[-lines:]
     return " | ".join(line[:300] for line in quoted) or "its log is empty"
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock a file for as long as it is open, unless another process has; say whether."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _new_cluster_id() -> str:

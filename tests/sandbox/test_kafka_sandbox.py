@@ -202,6 +202,21 @@ async def test_nothing_is_left(kafka_factory: Factory):
     assert not node.folder.parent.exists()
 
 
+async def test_what_a_killed_sandbox_left_is_removed(temporary: Path, kafka_factory: Factory):
+    """The next start removes the data of one that was killed, and neither logs kept on purpose nor one that runs."""
+    for name, inside in {"killed": "node-1/data", "failed": "node-1"}.items():
+        (temporary / f"streamgauge-kafka-{name}" / inside).mkdir(parents=True)
+        (temporary / f"streamgauge-kafka-{name}" / "sandbox.lock").touch()
+    first = await kafka_factory()
+    second = KafkaSandbox(properties={"num.io.threads": "many"})
+    with pytest.raises(SandboxError):
+        await second.start()
+
+    assert not (temporary / "streamgauge-kafka-killed").exists()
+    assert (temporary / "streamgauge-kafka-failed").exists()
+    assert first.nodes[0].meta.exists()
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing():
     """Cancelled while its node is starting, the sandbox ends it before the cancellation goes on."""
     sandbox = KafkaSandbox()
@@ -244,7 +259,9 @@ async def test_a_node_that_does_not_start_is_quoted(temporary: Path):
     assert "num.io.threads" in said
     assert "\n" not in said
     assert "num.io.threads" in log.read_text()
-    assert {log, log.with_name("server.properties")} == {file for file in temporary.rglob("*") if file.is_file()}
+    kept = {file.name for file in temporary.rglob("*") if file.is_file()}
+
+    assert {"kafka.log", "server.properties", "sandbox.lock"} == kept
 
 
 async def test_a_node_that_is_killed_while_starting_is_named(temporary: Path):
@@ -262,6 +279,11 @@ async def test_a_node_that_is_killed_while_starting_is_named(temporary: Path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        pytest.param(
+            {"data": "/tmp/a,b"},
+            "the data folder /tmp/a,b has a comma in its name, which Kafka takes for two folders: name another one",
+            id="comma",
+        ),
         pytest.param({"nodes": 2}, "a sandbox has 1 or 3 nodes, not 2", id="two nodes"),
         pytest.param({"port": 70000}, "70000 is no port for 1 nodes: use 1 to 65534, or 0 for any free one", id="port"),
         pytest.param(
