@@ -93,5 +93,5 @@ async def _until_told(pipeline: Pipeline, console: Console, *, check: bool) -> i
     except asyncio.CancelledError:
         if not told.is_set():
             raise
-        return EXIT_INTERRUPTED if check or not pipeline.url else 0
+        return EXIT_INTERRUPTED if check or not pipeline.is_started else 0
     return 0

@@ -110,6 +110,7 @@ class Pipeline:
         self.folder = Path(tempfile.mkdtemp(prefix="streamgauge-demo-"))
         self.kafka = KafkaSandbox(progress=progress)
         self.url = ""
+        self.is_started = False
         self.children: dict[Reader, Child] = {}
         self.producer: Producer
         self.billing: Consumer
@@ -149,6 +150,7 @@ class Pipeline:
                 tasks.create_task(self._try_start_spark(needs))
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed
+        self.is_started = True
 
     async def stop(self) -> None:
         """End every part; the folder with the logs goes, unless a part failed."""
@@ -229,8 +231,13 @@ class Pipeline:
     async def _serve(self, port: int) -> str:
         """Start the service on a port and return the address of its page."""
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def serves(address: str) -> None:
+            if not ready.done():  # cancelled: the demo was told to end meanwhile
+                ready.set_result(address)
+
         self._monitor = asyncio.create_task(
-            service.serve(self.settings(port), on_ready=ready.set_result, stop=self._stop_monitor)
+            service.serve(self.settings(port), on_ready=serves, stop=self._stop_monitor)
         )
         self._monitor.add_done_callback(lambda _: ready.cancel())
         try:
@@ -317,7 +324,9 @@ class Pipeline:
 
     def _spawn(self, who: Reader, command: list[str], environment: dict[str, str]) -> Child:
         """Start a process of its own that ends with this one; its output goes to a log in the folder."""
-        child = spawn(command, log=self.folder / f"{who.name}.log", env={**os.environ, **environment}, cwd=self.folder)
+        temporary = {"TMPDIR": str(self.folder), "SPARK_LOCAL_DIRS": str(self.folder)}
+        environment = {**os.environ, **temporary, **environment}
+        child = spawn(command, log=self.folder / f"{who.name}.log", env=environment, cwd=self.folder)
         self.children[who] = child
         self.stage.at_end(_shown(who), lambda: child.stop(STOP_SECONDS))
         return child
