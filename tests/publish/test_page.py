@@ -344,6 +344,21 @@ def test_the_page_refreshes_by_itself(page, site, expect):
     assert "from 8,100 to 10,260" in row(page, "fraud-detection").get_by_role("img").get_attribute("aria-label")
 
 
+def test_focus_stays_when_rows_change_places(page, site, expect):
+    """Who works by keyboard stays on the consumer, wherever it moves."""
+    readers = {"first": Reader({"t": 1}, 10), "second": Reader({"t": 1}, lambda cycle: 5 if cycle < 4 else 50)}
+    pipeline = publish_run(site, Pipeline({"t": (1, 1.0)}, readers, start=time.time() - 30), 4)
+    open_page(page, site)
+    expect(page.locator("#rows .name")).to_have_text(["first", "second"])
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+
+    site.publish(pipeline.report())
+
+    expect(page.locator("#rows .name")).to_have_text(["second", "first"])
+    assert "second" == page.evaluate("document.activeElement.textContent")
+
+
 def test_open_details_refresh_too(page, site, expect):
     """What is open follows the report."""
     pipeline = publish_run(site, now_shop(), 4)
