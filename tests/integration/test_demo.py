@@ -66,9 +66,10 @@ class Demo:
                 continue
         return found
 
-    async def all_gone(self) -> None:
+    async def all_gone(self, *ports: int) -> None:
+        """Wait until no process is left and nobody listens: of a process that ends, Linux closes the sockets last."""
         async with asyncio.timeout(ENDED_SECONDS):
-            while self.processes():
+            while self.processes() or any(is_listened_on(port) for port in ports):
                 await asyncio.sleep(0.1)
 
 
@@ -97,7 +98,7 @@ async def test_the_check_finds_everything_true(tmp_path: Path) -> None:
         (moment, kind) for moment, kind, _ in passed
     }
     assert {("drained", "0"), ("backlog", "400"), ("resumed", "0")} == {(moment, lag) for moment, _, lag in passed}
-    assert set() == demo.processes()
+    await demo.all_gone()
     assert [] == list(tmp_path.iterdir())
 
 
@@ -113,14 +114,12 @@ async def test_a_demo_that_was_killed_leaves_no_process_and_no_port(tmp_path: Pa
     assert is_listened_on(page)
     assert len(killed.processes()) > 2
     await killed.end(signal.SIGKILL)
-    await killed.all_gone()
-    assert not is_listened_on(kafka)
-    assert not is_listened_on(page)
+    await killed.all_gone(kafka, page)
     left = set(tmp_path.iterdir())
 
     await second.start()
     await second.line(r"^skipped  (Spark query) readings-average-5m: no Java 17 or later found")
     await second.line(r"^(shipping) is slowed")
     assert 0 == await second.end(signal.SIGINT), second.lines
-    assert set() == second.processes()
-    assert left == set(tmp_path.iterdir())
+    await second.all_gone()
+    assert left >= set(tmp_path.iterdir())  # Kafka's sandbox removes what killed ones have left
