@@ -446,9 +446,9 @@ class KafkaSnapshot:
 class SparkBatch:
     """One committed micro-batch, from its two files.
 
-    ``planned_at`` is batchTimestampMs; ``committed_at`` the modification time of its commit file;
-    ``duration_seconds`` None where the batch spans a restart. ``input_rows`` is the sum of its offset ranges,
-    an upper bound on compacted or transactional topics; None where a start is unknown.
+    ``planned_at`` is batchTimestampMs, NaN in continuous mode, which writes none; ``committed_at`` the modification
+    time of its commit file; ``duration_seconds`` None where the batch spans a restart. ``input_rows`` is the sum of
+    its offset ranges, an upper bound on compacted or transactional topics; None where a start is unknown.
     """
 
     batch_id: int

@@ -76,6 +76,7 @@ def roll_up(seen: Observed, positions: PositionReport, objective_seconds: Callab
                 bound=float(bound[i]),
                 objective=float(objective[i]),
                 over=int(over[i]),
+                known=int(records.parts_known[i]),
                 unknown=int(records.parts_unknown[i]),
                 why=int(why[i]),
             )

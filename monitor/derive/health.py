@@ -52,23 +52,31 @@ def judge_objective(surely: Floats, possibly: Floats, objective: Floats) -> Int8
 
 def evidence(
     facts: GroupFacts, health: Health, *, lag: int, known_lag: int, seconds: float, bound: float, objective: float,
-    over: int, unknown: int, why: int,
+    over: int, known: int, unknown: int, why: int,
 ) -> str:  # fmt: skip
     """Return one sentence with the numbers behind the judgement."""
     if facts.why:
         return f"could not be read: {why_text(facts.why)}"
     if lag < 0:
-        part = f"{unknown} of its partitions unknown ({why_text(why)}); at least {known_lag} records behind"
+        part = f"{unknown} of its partitions unknown ({why_text(why)})" if unknown else why_text(why)
+        if known:
+            part += f"; at least {known_lag} records behind"
         if over == 1:
             part += f", the oldest known one over its objective of {objective:g} s"
         return f"no members; {part}" if health is Health.STOPPED else part
-    age = "age not known yet" if np.isnan(seconds) else f"{seconds:.1f} ± {bound:.1f} s"
+    age = "age not known yet" if np.isnan(seconds) else _age(seconds, bound)
     behind = "caught up" if lag == 0 else f"{lag} records behind, {age}"
     if health is Health.STOPPED:
         behind = f"no members and {behind}"
     if over == 1:
         return f"{behind}: over its objective of {objective:g} s"
     return behind if lag == 0 else f"{behind}; objective {objective:g} s"
+
+
+def _age(seconds: float, bound: float) -> str:
+    # No finer than the bound, and no bound that reads as none.
+    digits = 1 if bound >= 0.05 else 3  # noqa: PLR2004 (0.05 is the first that rounds to 0.1)
+    return f"{seconds:.{digits}f} ± {bound:.{digits}f} s"
 
 
 def memberless_column(groups: tuple[GroupFacts, ...]) -> Int8s:

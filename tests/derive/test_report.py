@@ -88,6 +88,15 @@ def test_a_group_that_could_not_be_read_is_unknown_and_says_why():
     assert "GROUP_AUTHORIZATION_FAILED" in report.consumers.evidence[0]
 
 
+def test_evidence_claims_no_lower_bound_where_nothing_is_known():
+    """With no partition known there is no "at least", and a group without partitions says so."""
+    unread = one({P0: Why.TIMEOUT}, {"g": {P0: 3}})
+    nothing = one({P0: (0, 1)}, {"g": {}})
+
+    assert "1 of its partitions unknown (the broker did not answer in time)" == unread.consumers.evidence[0]
+    assert "it has no partitions" == nothing.consumers.evidence[0]
+
+
 def test_beyond_the_end_is_a_finding():
     """A commit past the log end is told with both numbers, and is no zero."""
     report = one({P0: (0, 100)}, {"g": {P0: 200}})
