@@ -290,7 +290,7 @@ def _trust(java: Java, scratch: Path) -> Iterator[str]:
 
 
 def _jks(certificates: Iterable[bytes]) -> bytes:
-    """Write certificates (DER) as a Java key store, version 2, whose check sum is that of an empty password."""
+    """Write certificates (DER) as a Java key store, version 2, with Java's customary password."""
     entries = [
         b"".join(
             (
@@ -305,8 +305,9 @@ def _jks(certificates: Iterable[bytes]) -> bytes:
         for number, certificate in enumerate(certificates)
     ]
     body = struct.pack(">III", 0xFEEDFEED, 2, len(entries)) + b"".join(entries)
-    # The store's own keyed check sum, salted as the format wants it; without a password Java does not look at it.
-    return body + hashlib.sha1(b"Mighty Aphrodite" + body, usedforsecurity=False).digest()
+    # The store's check sum is keyed with the password and the salt that the format prescribes.
+    key = "changeit".encode("utf-16-be") + b"Mighty Aphrodite"
+    return body + hashlib.sha1(key + body, usedforsecurity=False).digest()
 
 
 def _utf(text: str) -> bytes:

