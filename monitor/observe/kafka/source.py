@@ -33,6 +33,7 @@ from monitor.model import (
     PartitionColumns,
     PartitionLayout,
     PositionColumns,
+    TopicPartition,
     Why,
 )
 from monitor.observe.kafka import wire
@@ -145,9 +146,7 @@ class KafkaSource:
             consumers=tuple(_consumer(group) for group in groups),
             answers=commits.answers,
             owner={name: at for name, at in commits.owner.items() if name in self._groups.groups},
-            assigned={
-                group.name: group.described.assigned for group in groups if group.described and group.described.assigned
-            },
+            assigned={group.name: assigned for group in groups if (assigned := _read_by(group))},
             kept=self._kept[1] if commits.unknown else None,
         )
 
@@ -265,6 +264,22 @@ def _consumer(group: Group) -> Consumer:
     return Consumer(Kind.SHARE_GROUP if group.is_share else Kind.GROUP, group.name)
 
 
+def _read_by(group: Group) -> Mapping[TopicPartition, str]:
+    """Return the partitions that its members read, and whose each is.
+
+    Faust has its assignor hand out the changelogs of its tables as well, which workers write and only read to recover:
+    nothing is ever committed there. They are named ``<app id>-<table>-changelog``, and the app id is the group.
+    """
+    if group.described is None:
+        return {}
+    own = group.name + "-"
+    return {
+        where: owner
+        for where, owner in group.described.assigned.items()
+        if not (where.topic.startswith(own) and where.topic.endswith("-changelog"))
+    }
+
+
 def _is_gone(group: Group, commits: Commits, poll: Poll) -> bool:
     """Return whether nobody lists the group any more, and whoever should have it answered and has nothing of it."""
     if group.listed:
@@ -303,7 +318,7 @@ def _facts(consumers: Sequence[Consumer], groups: Mapping[str, Group], commits: 
             members=group.members,
             observed_at=commits.read_at.get(group.name),
             why=Why.SHARE_GROUP if group.is_share else commits.unknown.get(group.name, 0),
-            assigned=group.described.assigned if group.described is not None else {},
+            assigned=_read_by(group),
         )
 
     return tuple(map(of, consumers))

@@ -426,6 +426,18 @@ async def test_members_assignments_and_protocols(cluster, observer):
     assert ("classic", "consumer") == (facts(snapshot, "old").protocol, facts(snapshot, "new").protocol)
 
 
+async def test_the_changelogs_of_a_faust_app_are_not_its_input(cluster, observer):
+    """Faust's assignor hands them out too and commits nothing there; somebody else's changelog is a topic like any."""
+    cluster.topic("app-averages-changelog", records=5)
+    cluster.topic("other-averages-changelog", records=5)
+    assigned = {"orders": [0], "app-averages-changelog": [0], "other-averages-changelog": [0]}
+    cluster.group("app", {("orders", 0): 3}, members=[Member("worker", assigned)])
+    snapshot = await observer.observe()
+
+    assert {("orders", 0): 3, ("other-averages-changelog", 0): f"?{int(Why.NO_COMMIT)}"} == committed(snapshot)["app"]
+    assert {("orders", 0), ("other-averages-changelog", 0)} == set(facts(snapshot, "app").assigned)
+
+
 async def test_groups_are_described_when_they_change_not_every_cycle(cluster, observer):
     """A steady group costs no DescribeGroups; a change of state costs one."""
     cluster.group("old", {("orders", 0): 3}, members=[Member("c", {"orders": [0]})], coordinator=1)
