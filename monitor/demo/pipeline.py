@@ -70,8 +70,8 @@ TRIGGER_SECONDS = 3
 FAUST_READY_SECONDS = 90.0
 SPARK_READY_SECONDS = 180.0
 """It takes 20 s on two idle cores, and two minutes where others use them as well."""
-STOP_SECONDS = 10.0
-"""How long a process may take to end by itself before it is killed."""
+STOP_SECONDS = 4.0
+"""How long a process may take to end by itself before it is killed: one that still starts does not listen."""
 
 POLL_SECONDS = 0.25
 
@@ -154,6 +154,7 @@ class Pipeline:
 
     async def stop(self) -> None:
         """End every part; the folder with the logs goes, unless a part failed."""
+        self.stage.say("\nStopping everything.")
         await self.stage.end_all()
         if self.stage.failed:
             self.stage.say(f"The logs are kept in {self.folder}")
