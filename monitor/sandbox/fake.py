@@ -240,7 +240,7 @@ class FakeCluster(Truth):
         return reaction.body
 
     def _meeting(self, broker: int, header: Header, body: bytes) -> list[Fault]:
-        self._faults = [fault for fault in self._faults if fault.times != fault.happened]
+        self._faults = [fault for fault in self._faults if not fault.is_over]
         meeting = [fault for fault in self._faults if fault.meets(broker, header, body)]
         for fault in meeting:
             fault.happened += 1

@@ -530,11 +530,9 @@ def _offsets(topic: Topic, partition: Int64s, timestamp: Int64s, end: Int64s) ->
 
 def _record(topic: Topic, partition: int, timestamp: int, end: Int64s) -> Record:
     found = (
-        topic.newest_record(partition)
-        if timestamp == MAX_TIMESTAMP
-        else topic.record_at_or_after(partition, timestamp, int(topic.log_end[partition]))
+        topic.newest_record(partition) if timestamp == MAX_TIMESTAMP else topic.record_at_or_after(partition, timestamp)
     )
-    # A reader of committed records is not told of one beyond the last stable offset, nor of a later one.
+    # Nobody is told of a record beyond the end that they may see, nor of an earlier one in its stead.
     return found if found.offset < end[partition] else NO_RECORD
 
 

@@ -222,11 +222,15 @@ class Fault:
     happened: int = field(default=0, init=False)
     """How many requests it has met."""
 
+    @property
+    def is_over(self) -> bool:
+        """Return whether it applies to no request any more."""
+        return self.times == self.happened
+
     def meets(self, broker: int, header: Header, body: bytes) -> bool:
-        """Return whether it applies to a request."""
+        """Return whether it is about a request."""
         return (
-            self.times != self.happened
-            and self.api in {None, header.api}
+            self.api in {None, header.api}
             and self.broker in {None, broker}
             and (self.when is None or self.when(header, body))
         )

@@ -174,12 +174,12 @@ class Topic:
             self.last_stable[partition] += count
         self.log_end[partition] += count
 
-    def record_at_or_after(self, partition: int, timestamp_ms: int, end: int) -> Record:
-        """Return the first record before offset ``end`` that is not older, NO_RECORD if there is none."""
+    def record_at_or_after(self, partition: int, timestamp_ms: int) -> Record:
+        """Return the first record that is not older, NO_RECORD if there is none."""
         start = int(self.log_start[partition])
         for run in self.runs[partition]:
             offset = run.first_not_before(timestamp_ms, start)
-            if start <= offset < min(run.end, end):
+            if start <= offset < run.end:
                 return Record(offset, run.timestamp_at(offset))
         return NO_RECORD
 
@@ -190,7 +190,7 @@ class Topic:
         if not runs:
             return NO_RECORD
         newest = max(run.timestamp_at(run.end - 1) for run in runs)
-        return self.record_at_or_after(partition, newest, int(self.log_end[partition]))
+        return self.record_at_or_after(partition, newest)
 
     def truncate(self, partition: int, end: int) -> None:
         """Cut the log at an offset, as an unclean leader election does."""

@@ -357,6 +357,38 @@ def test_appending_moves_the_ends_and_truncation_takes_them_back():
     assert [(0, -1, -1)] == list_offsets(truth, 7, [("orders", 0, HOUR + 200_041)])
 
 
+def test_a_truncated_log_that_grows_again_has_the_new_records():
+    """What was cut off is not found any more, neither where the log is shorter nor where it was written anew."""
+    truth = story()
+    truth.truncate("orders", 0, 50)
+    truth.append("orders", 0, 50, timestamp_ms=HOUR + 500_000)
+
+    assert [(0, HOUR + 500_000, 50)] == list_offsets(truth, 7, [("orders", 0, HOUR + 60_000)])
+
+
+def test_columns_may_be_set_by_hand():
+    """A log end that is simply set hides the records beyond it."""
+    truth = story()
+    truth.topics["orders"].log_end[0] = 50
+
+    assert [(0, -1, 50)] == list_offsets(truth, 7, [("orders", 0, -1)])
+    assert [(0, -1, -1)] == list_offsets(truth, 7, [("orders", 0, HOUR + 60_000)])
+
+
+def test_what_a_fenced_broker_leads_has_no_leader():
+    """Metadata shows neither the broker nor its leaderships, until the cluster sees it again."""
+    truth = story()
+    truth.brokers[2].fenced = True
+
+    def shown():
+        (topic,) = metadata(truth, 12, ["orders"]).topics
+        return [(int(p.error_code), p.leader_id) for p in topic.partitions]
+
+    assert [(0, 1), (5, -1), (0, 3), (0, 1)] == shown()
+    truth.brokers[2].fenced = False
+    assert [(0, 1), (0, 2), (0, 3), (0, 1)] == shown()
+
+
 def test_metadata_shows_brokers_leaders_and_replicas():
     """Leaders, epochs and replicas are those of the truth; what nobody leads is LEADER_NOT_AVAILABLE."""
     truth = story()

@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import ssl
+import subprocess
+import sys
 
 import pytest
 import trustme
@@ -177,27 +180,45 @@ async def test_a_dropped_connection_ends_at_once(transport, cluster):
     assert 2 == cluster.count("ApiVersions")
 
 
-async def test_a_half_made_tls_connection_is_dropped_without_a_goodbye():
-    """A caller that gives up on a broker that is silent behind TLS leaves no connection behind."""
+async def test_the_transport_s_own_limit_drops_the_connection_too(cluster):
+    """Where nobody else bounds a request, it ends after twice the timeout, and the next one has a new connection."""
+    cluster.fail("ListGroups", Hang(), times=1)
+    transport = KafkaTransport(Cluster(bootstrap_servers="unused:1", timeout_seconds=0.05))
+
+    with pytest.raises(TransportError) as caught:
+        await transport.send(address_of(cluster), GROUPS)
+
+    assert (f"{address_of(cluster)} did not answer in time", Why.TIMEOUT) == (str(caught.value), caught.value.why)
+    assert await transport.send(address_of(cluster), GROUPS)
+    await transport.close()
+
+
+async def test_a_connection_given_up_is_closed_without_waiting_for_a_goodbye():
+    """Who gives up on a broker that is silent behind TLS leaves no connection behind: the broker sees its end."""
     authority, context = server_tls()
-    ended, asked = asyncio.Event(), asyncio.Event()
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
 
-    async def silent(reader, _writer):
-        await reader.readexactly(1)
-        asked.set()
-        # no TLS goodbye comes, only the end of the connection
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            await reader.read()
-        ended.set()
+    def silent(listener: socket.socket) -> None:
+        plain, _ = listener.accept()
+        tls = context.wrap_socket(plain, server_side=True)
+        tls.recv(1)
+        loop.call_soon_threadsafe(asked.set)
+        # Below TLS, so that a goodbye is not answered. It would be waited for 30 s.
+        with tls, socket.socket(fileno=os.dup(tls.fileno())) as raw:
+            raw.settimeout(LONG / 3)
+            with contextlib.suppress(ConnectionResetError):  # an end as well
+                while raw.recv(1000):
+                    pass
 
-    async with server(silent, ssl=context) as address, transport_for(**tls_settings(authority)) as transport:
-        connecting = asyncio.ensure_future(transport.versions(address))
-        await asked.wait()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.ensure_future(asyncio.to_thread(silent, listener))
+        async with transport_for(**tls_settings(authority)) as transport:
+            connecting = asyncio.ensure_future(transport.versions(Address(*listener.getsockname()[:2])))
+            await asked.wait()
 
-        connecting.cancel()
+            connecting.cancel()
 
-        async with asyncio.timeout(LONG / 3):  # a goodbye would be waited for 30 s
-            await ended.wait()
+            await serving
 
 
 @pytest.mark.parametrize(
@@ -481,24 +502,48 @@ def test_certificates_that_cannot_be_read_are_wrong_settings(tmp_path):
         assert "PRIVATE" not in str(caught.value)
 
 
-def test_an_encrypted_key_without_its_password_is_wrong_and_asks_nobody(tmp_path):
-    """OpenSSL would ask on the terminal: it must not, in a service."""
+def test_an_encrypted_key_needs_its_password(tmp_path):
+    """Without it or with a wrong one the settings are wrong; nobody is asked for it, not even on a terminal."""
     from cryptography.hazmat.primitives import serialization
 
     mine = trustme.CA().issue_cert("a@example.org")
     key = serialization.load_pem_private_key(mine.private_key_pem.bytes(), None)
-    locked = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(b"secret"),
-    ).decode()
-    pem = {"cert_pem": mine.cert_chain_pems[0].bytes().decode(), "key_pem": SecretStr(locked)}
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    mine.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    files = {"cert_file": tmp_path / "cert.pem", "key_file": tmp_path / "key.pem"}
 
     with pytest.raises(SettingsError):
-        KafkaTransport(cluster_settings(security_protocol="SSL", tls=Tls(**pem)))
-    with pytest.raises(SettingsError):
-        KafkaTransport(cluster_settings(security_protocol="SSL", tls=Tls(**pem, key_password=SecretStr("wrong"))))
-    KafkaTransport(cluster_settings(security_protocol="SSL", tls=Tls(**pem, key_password=SecretStr("secret"))))
+        KafkaTransport(cluster_settings(security_protocol="SSL", tls=Tls(**files, key_password=SecretStr("wrong"))))
+    KafkaTransport(cluster_settings(security_protocol="SSL", tls=Tls(**files, key_password=SecretStr("secret"))))
+    said = on_a_terminal(
+        f"""
+import sys
+from monitor.errors import SettingsError
+from monitor.observe.kafka.transport import KafkaTransport
+from monitor.settings import Cluster, Tls
+tls = Tls(cert_file={str(tmp_path / "cert.pem")!r}, key_file={str(tmp_path / "key.pem")!r})
+try:
+    KafkaTransport(Cluster(bootstrap_servers="unused:1", security_protocol="SSL", tls=tls))
+except SettingsError:
+    print("wrong settings")
+"""
+    )
+    assert "wrong settings" == said.strip()
+
+
+def on_a_terminal(code: str) -> str:
+    """Run Python with a terminal of its own and return what is written to it; what it asks is never answered."""
+    spawn = "import pty, sys; pty.spawn([sys.executable, '-c', sys.argv[1]])"
+    command = [sys.executable, "-c", spawn, code]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=LONG, check=True, start_new_session=True
+    ).stdout.decode()
 
 
 # --- addresses --------------------------------------------------------------------------------------
