@@ -59,14 +59,18 @@ def observe(kafka: KafkaSnapshot, sparks: SparkSnapshot | None, history: History
     records = record_lag(partitions, positions)
     history.brackets.want(records.next_offset, history.restarted)
     topics = sum_parts(partitions.log_end, history.layout.partitions.topic, len(history.layout.partitions.topics))
-    topic_rate, read_rate = history.observe_rates(kafka.at, topics.total, _all_committed_known(positions))
+    topic_rate, read_rate = history.observe_rates(kafka.at, topics.total, _all_reads_known(positions, records))
     return Observed(kafka, sparks, partitions, positions, groups, facts, records, topics, topic_rate, read_rate)
 
 
-def _all_committed_known(positions: PositionColumns) -> Bools:
-    """Return for each consumer whether it has positions and every committed offset is known."""
+def _all_reads_known(positions: PositionColumns, records: RecordLag) -> Bools:
+    """Return for each consumer whether it has positions and what it read is known of each.
+
+    Nothing has been read of a partition without any record: there, no commit is as good as one.
+    """
     starts = positions.layout.starts
-    return ~any_true(positions.committed < 0, starts) & (np.diff(starts) > 0)
+    unknown = (positions.committed < 0) & (records.lag < 0)
+    return ~any_true(unknown, starts) & (np.diff(starts) > 0)
 
 
 def _join(

@@ -121,6 +121,17 @@ def test_rates_and_read_counters_grow_with_what_moved():
     assert [20] == second.consumer_topics.records_total.tolist()
 
 
+def test_an_empty_partition_without_a_commit_leaves_the_rate_known():
+    """Faust is assigned a topic of its own that never holds a record: what it reads elsewhere is known all the same."""
+    history = History()
+    one({P0: (0, 100), P1: (0, 0)}, {"g": {P0: 50, P1: Why.NO_COMMIT}}, history, at=1000.0)
+    empty = one({P0: (0, 130), P1: (0, 0)}, {"g": {P0: 70, P1: Why.NO_COMMIT}}, history, at=1010.0)
+    filled = one({P0: (0, 130), P1: (0, 5)}, {"g": {P0: 90, P1: Why.NO_COMMIT}}, history, at=1020.0)
+
+    assert 2.0 == empty.consumers.records_per_second[0]
+    assert np.isnan(filled.consumers.records_per_second[0])
+
+
 def test_an_outage_neither_invents_nor_loses_reads():
     """While the commit is unknown the rate is too; afterwards what was read in between is counted once."""
     history = History()
