@@ -214,7 +214,7 @@ async def test_a_connection_given_up_is_closed_without_waiting_for_a_goodbye():
         serving = asyncio.ensure_future(asyncio.to_thread(silent, listener))
         async with transport_for(**tls_settings(authority)) as transport:
             connecting = asyncio.ensure_future(transport.versions(Address(*listener.getsockname()[:2])))
-            await asked.wait()
+            await asyncio.wait_for(asked.wait(), LONG)
 
             connecting.cancel()
 
