@@ -2,8 +2,8 @@
 
 Requests are read and most answers are written by kio's schemas. The three answers that grow with the cluster
 (Metadata, OffsetFetch, ListOffsets) are written by hand, in rows of numpy where entries have a fixed size; the
-tests hold every version of them against kio. Which error goes where follows Kafka 4.3's KafkaApis and
-GroupCoordinatorService.
+tests hold every version of them against kio. Which error goes where follows Kafka 4.3, beside which the tests put
+the fake; the one difference of older brokers that matters to an observer is ``Truth.has_consumer_protocol``.
 """
 
 # ruff: noqa: PLR2004 - version numbers are what this module is about
@@ -781,7 +781,9 @@ def _consumer_group(asked: _Asked, name: str) -> Any:
     parts = _parts("ConsumerGroupDescribe", asked.version)
     group = asked.truth.groups.get(name)
     error, message = asked.group_error(name), None
-    if not error and group is None:
+    if not asked.truth.has_consumer_protocol:
+        error = UNSUPPORTED_VERSION
+    elif not error and group is None:
         error, message = GROUP_ID_NOT_FOUND, f"Group {name} not found."
     elif not error and group is not None and group.type != CONSUMER:
         error, message = GROUP_ID_NOT_FOUND, f"Group {name} is not a consumer group."
@@ -859,7 +861,8 @@ def _coordinator(asked: _Asked, key: str) -> dict[str, Any]:
         error = COORDINATOR_NOT_AVAILABLE
     if error or node is None:
         return {"error_code": error, "error_message": None, "node_id": -1, "host": "", "port": -1}
-    return {"error_code": NONE, "error_message": None, "node_id": node.id, "host": node.host, "port": node.port}
+    message = "NONE" if asked.version < 4 else ""  # as Kafka has it
+    return {"error_code": NONE, "error_message": message, "node_id": node.id, "host": node.host, "port": node.port}
 
 
 _ANSWERS: dict[str, Callable[[_Asked], bytes]] = {

@@ -90,6 +90,9 @@ RELEASES: dict[str, Versions] = {
 }
 NEWEST = "4.3"
 
+# Kafka 3.9 offers ConsumerGroupDescribe, and refuses every group unless its new coordinator is switched on.
+WITHOUT_CONSUMER_PROTOCOL = frozenset({"2.8", "3.7", "3.9"})
+
 
 @dataclass(slots=True)
 class Broker:
@@ -295,6 +298,8 @@ class Truth:
         """Coordinators that are not where the hash of the group's name puts them."""
         self.forbidden_topics: set[str] = set()
         self.forbidden_groups: set[str] = set()
+        self.has_consumer_protocol = release not in WITHOUT_CONSUMER_PROTOCOL
+        """Whether the new group coordinator is on (KIP-848); without it ConsumerGroupDescribe is refused."""
         self.lists_forbidden_groups = False
         """Whether ListGroups names them all the same, as it does for who may describe the cluster."""
         self._topics_made = 0

@@ -521,6 +521,15 @@ def test_describing_what_is_not_there(api, version, name, error, state):
     assert (error, state, ()) == (int(group.error_code), group.group_state, group.members)
 
 
+def test_a_broker_without_the_new_protocol_offers_its_description_and_refuses_it():
+    """As Kafka 3.9 does unless it is switched on: UNSUPPORTED_VERSION for each group."""
+    truth = Truth(release="3.9")
+    truth.group("billing")
+    fields = {"group_ids": ("billing", "none"), "include_authorized_operations": False}
+
+    assert [35, 35] == [int(group.error_code) for group in ask(truth, "ConsumerGroupDescribe", 0, **fields).groups]
+
+
 def test_consumer_group_describe_tells_current_and_target_assignment():
     """A group of the new protocol has topic ids, epochs and both assignments of each member."""
     truth = story()

@@ -88,6 +88,7 @@ async def test_librdkafka_finds_what_was_put_there(release):
     async with FakeCluster(brokers=3, release=release) as cluster:
         story(cluster)
         if "ConsumerGroupDescribe" in RELEASES[release]:
+            cluster.has_consumer_protocol = True  # off by default in 3.9
             cluster.group("new", {("orders", 2): 9}, type="consumer", members=[Member("c-3", {"orders": [2]})])
         seen = await run(cluster, list(cluster.groups), HOUR + 50_500)
         addresses = cluster.bootstrap.split(",")
