@@ -101,7 +101,8 @@ async def _churn(bootstrap: str, first_ms: int, step: int) -> None:
     names = list(truth.committed)
     chosen = names[:: XL.groups // 20]
     gone = [f"{name}-{step - 1}" if step > 1 else name for name in chosen]
-    for future in AdminClient({"bootstrap.servers": bootstrap}).delete_consumer_groups(gone).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.delete_consumer_groups(gone).values():
         future.result(30)
     await commit_only(bootstrap, {f"{name}-{step}": truth.committed[name] for name in chosen})
 
