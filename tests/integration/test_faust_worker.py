@@ -118,9 +118,13 @@ def test_a_worker_averages_what_is_good_and_sets_aside_what_is_bad(kafka, topic)
     feed.flush()
     with worker(kafka.bootstrap, topic) as (process, lines):
         lines.get(timeout=PATIENCE_SECONDS)
-        last = json.loads(consume(kafka.bootstrap, f"{topic}-averages", len(made) + 1)[-1].value())
+        again = consume(kafka.bootstrap, f"{topic}-averages", len(made) + 1)[len(made)]
         code, line = stop(process, lines)
 
-    assert (0, f"{GROUP} stopped: 1 averaged") == (code, line.split(",")[0])
-    assert averages([*made, more])["s-2", T0 + 180] == (last["average"], last["count"])
+    # The state survived: the new reading is added to what the first worker had. Faust may hand it on twice, when it
+    # waits there at the start: resumed before it is sought to the committed offset. So much is at least once.
+    first = json.loads(again.value())
+    assert averages([*made, more])["s-2", T0 + 180] == (first["average"], first["count"])
+    assert 0 == code
+    assert line.split(",")[0] in {f"{GROUP} stopped: 1 averaged", f"{GROUP} stopped: 2 averaged"}
     assert feed.sent == committed(kafka.bootstrap, GROUP, topic, PARTITIONS)
