@@ -19,8 +19,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka import AIOKafkaProducer
-
 from monitor.model import TopicPartition
 from monitor.sandbox.kafka import KafkaSandbox
 from monitor.sandbox.loads import commit_only
@@ -75,15 +73,15 @@ async def _fill(bootstrap: str, _first_ms: int, _step: int) -> None:
 
 
 async def _move(bootstrap: str, first_ms: int, step: int) -> None:
+    from confluent_kafka import Producer
+
     truth = plan(XL, first_ms)
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20) as producer:
-        places = list(truth.ends)
-        for first in range(0, len(places), 1000):
-            sent = [
-                await producer.send(where.topic, b"x" * 100, partition=where.partition)
-                for where in places[first : first + 1000]
-            ]
-            await asyncio.gather(*sent)
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+    for where in truth.ends:
+        producer.produce(where.topic, b"x" * 100, partition=where.partition)
+    left = await asyncio.to_thread(producer.flush, 120)
+    if left:
+        sys.exit(f"{left} records were not delivered")
     await commit_only(bootstrap, moved(truth, step))
 
 
