@@ -13,6 +13,7 @@ An answer that does not decode to its last byte raises MalformedError. Nothing h
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -533,11 +534,11 @@ _COMMIT = _Entry(stride=20, offset=4, error=17, moving=(4, 16), timestamp=None)
 _END = _Entry(stride=27, offset=14, error=4, moving=(6, 26), timestamp=6)
 
 
-class OffsetFetchDecoder:
-    """Decode the OffsetFetch v8 and v9 answers to one question, asked again and again.
+class _Decoder(ABC):
+    """Decode the answers to one question, asked again and again.
 
-    From cycle to cycle only offsets move. So the answer before serves as a template: where every other byte
-    is the same, the offsets are gathered from the known places, and the shape stays the same object.
+    From cycle to cycle only numbers move. So the answer before serves as a template: where every other byte
+    is the same, the numbers are gathered from the known places, and the shape stays the same object.
     """
 
     def __init__(self) -> None:
@@ -550,25 +551,25 @@ class OffsetFetchDecoder:
             MalformedError: The answer does not follow the schema.
         """
         if self._template is None or not self._template.fits(data):
-            self._template = _commits_template(data)
+            self._template = self._lay_out(data)
         return self._template.read(data)
 
+    @abstractmethod
+    def _lay_out(self, data: bytes) -> _Template: ...
 
-class ListOffsetsDecoder:
-    """Decode the ListOffsets v7 to v11 answers to one question; see OffsetFetchDecoder."""
 
-    def __init__(self) -> None:
-        self._template: _Template | None = None
+class OffsetFetchDecoder(_Decoder):
+    """Decode OffsetFetch v8 and v9 answers."""
 
-    def decode(self, data: bytes) -> Offsets:
-        """Decode one answer.
+    def _lay_out(self, data: bytes) -> _Template:
+        return _commits_template(data)
 
-        Raises:
-            MalformedError: The answer does not follow the schema.
-        """
-        if self._template is None or not self._template.fits(data):
-            self._template = _ends_template(data)
-        return self._template.read(data)
+
+class ListOffsetsDecoder(_Decoder):
+    """Decode ListOffsets v7 to v11 answers."""
+
+    def _lay_out(self, data: bytes) -> _Template:
+        return _ends_template(data)
 
 
 class _Template:
