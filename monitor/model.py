@@ -111,6 +111,7 @@ class Why(IntEnum):
     FIRST_READING = 1016
     NO_POSITIONS = 1017
     CHECKPOINT = 1018
+    NEW_COORDINATOR = 1019
 
 
 WHY_TEXT: dict[int, str] = {
@@ -134,6 +135,7 @@ WHY_TEXT: dict[int, str] = {
     Why.FIRST_READING: "a rate needs two readings",
     Why.NO_POSITIONS: "it has no partitions",
     Why.CHECKPOINT: "its checkpoint could not be read",
+    Why.NEW_COORDINATOR: "its coordinator has just taken over and does not know all of it yet",
 }
 
 KAFKA_ERRORS: dict[int, str] = {

@@ -10,7 +10,6 @@ immutable reference, so that no reader of it can slow or tear a cycle.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -89,7 +88,7 @@ class ClusterMonitor:
     async def watch(self, publish: Callable[[], Awaitable[None]]) -> None:
         """Cycle for ever, starting every ``interval_seconds``; a cycle that takes longer delays the next."""
         while True:
-            started = time.monotonic()
+            started = asyncio.get_running_loop().time()
             was_up = self.report.up if self.report is not None else None
             try:
                 await self.cycle()
@@ -100,7 +99,7 @@ class ClusterMonitor:
                 log.exception("cycle failed", cluster=self.cluster.name)
             self.tried = True
             await publish()
-            await asyncio.sleep(max(0.0, self.cluster.interval_seconds - (time.monotonic() - started)))
+            await asyncio.sleep(max(0.0, self.cluster.interval_seconds - (asyncio.get_running_loop().time() - started)))
 
     def _log_change(self, was_up: bool | None) -> None:
         report = self.report
@@ -120,11 +119,11 @@ class ClusterMonitor:
         return await self.kafka.observe(), spark
 
     async def _look_up(self, seen: Observed) -> None:
-        deadline = time.monotonic() + self._budget.seconds
+        deadline = asyncio.get_running_loop().time() + self._budget.seconds
         left = self.cluster.lookups_per_cycle * self._budget.cycles
         for _ in range(self._budget.rounds):
             questions = wanted(seen, self._history, left)
-            if questions is None or time.monotonic() > deadline:
+            if questions is None or asyncio.get_running_loop().time() > deadline:
                 return
             learn(await self.kafka.look_up(questions), self._history)
             left -= len(questions)

@@ -11,7 +11,6 @@ depends on it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +73,11 @@ PAUSE_SECONDS = 0.2
 
 HEAD_START_SECONDS = 0.5
 """How long one address has for itself before the next is tried as well."""
+
+
+def now() -> float:
+    """Return the time by which this room waits and grows impatient: the event loop's, which a simulation may own."""
+    return asyncio.get_running_loop().time()
 
 
 class Brokers:
@@ -207,11 +211,11 @@ class Patience:
     def start(self) -> None:
         """Begin a cycle: what the one before left open has been waited for."""
         self._given_up, self._open = frozenset(self._open), set()
-        self._ends_at = time.monotonic() + self._seconds
+        self._ends_at = now() + self._seconds
 
     def is_left(self, unresolved: Collection[tuple[object, int]]) -> bool:
         """Return whether to try again, given what is open: pairs of what and why. What is given up is remembered."""
-        if time.monotonic() < self._ends_at and not self._given_up.issuperset(unresolved):
+        if now() < self._ends_at and not self._given_up.issuperset(unresolved):
             return True
         self._open.update(unresolved)
         return False
@@ -234,7 +238,7 @@ class MapKeeper:
 
     async def refresh_if_due(self, poll: Poll) -> bool:
         """Fetch the map if it is old or has expired; return False if that was tried and failed."""
-        due = time.monotonic() - self._read_at >= self._interval_seconds
+        due = now() - self._read_at >= self._interval_seconds
         return await self.refresh(poll) if due else True
 
     async def refresh(self, poll: Poll) -> bool:
@@ -250,7 +254,7 @@ class MapKeeper:
             poll.unreachable = exc.why
             poll.fail("cluster", ",".join(map(str, self._bootstrap)), exc.why, str(exc))
             return False
-        self._read_at = time.monotonic()
+        self._read_at = now()
         return True
 
     async def topic_errors(self, poll: Poll, topics: Sequence[str]) -> dict[str, int]:

@@ -8,7 +8,6 @@ the coordinator that should have it says so (``offsets`` asks it).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from functools import partial
 from monitor.errors import TransportError
 from monitor.model import Why
 from monitor.observe.kafka import wire
-from monitor.observe.kafka.cluster import MOVING, PAUSE_SECONDS, Brokers, ClusterMap, Patience, Poll
+from monitor.observe.kafka.cluster import MOVING, PAUSE_SECONDS, Brokers, ClusterMap, Patience, Poll, now
 
 SHARE = "share"
 CONSUMER = "consumer"
@@ -62,7 +61,7 @@ class Group:
         """Return whether it has to be described (anew)."""
         if not self.listed or self.state in WITHOUT_MEMBERS or self.type not in {None, "classic", CONSUMER}:
             return False
-        return self.state != self.described_state or time.monotonic() - self.described_at >= interval_seconds
+        return self.state != self.described_state or now() - self.described_at >= interval_seconds
 
 
 class GroupKeeper:
@@ -170,7 +169,7 @@ class GroupKeeper:
                 group.described = group.described_state = None
             else:
                 group.described, group.described_state = answer, group.state
-                group.described_at = time.monotonic()
+                group.described_at = now()
 
 
 def _moving(

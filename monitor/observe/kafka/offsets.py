@@ -29,6 +29,7 @@ from monitor.observe.kafka.cluster import (
     Poll,
     Rows,
     leaders,
+    now,
 )
 from monitor.observe.kafka.groups import Group
 
@@ -37,6 +38,9 @@ POSITIONS_AT_ONCE = 250_000
 GROUPS_AT_ONCE = 5_000
 # 27 bytes a partition: about 3 MB an answer.
 PARTITIONS_AT_ONCE = 100_000
+
+SETTLING_SECONDS = 30.0
+"""Kafka's replica.lag.time.max.ms default: by then a new leader knows how far its log is committed."""
 
 
 # --- commits ----------------------------------------------------------------------------------------
@@ -55,6 +59,11 @@ class Commits:
     unknown: Mapping[str, int]
     read_at: Mapping[str, float]
 
+    def without(self, names: Collection[str], why: int) -> Commits:
+        """Return the same with some groups unknown."""
+        owner = {name: at for name, at in self.owner.items() if name not in names}
+        return Commits(self.answers, owner, {**self.unknown, **dict.fromkeys(names, why)}, self.read_at)
+
     def position_count(self, name: str) -> int:
         """Return how many positions a group has."""
         answer, index = self.owner[name]
@@ -64,8 +73,11 @@ class Commits:
 class _Fetch:
     """One OffsetFetch to one coordinator, asked again and again."""
 
-    def __init__(self, groups: tuple[str, ...]) -> None:
+    def __init__(self, node: int, groups: tuple[str, ...]) -> None:
+        self.node = node
         self.groups = groups
+        self.last: wire.Offsets | None = None
+        """The last answer."""
         self._bodies: dict[int, bytes] = {}
         self._decoder = wire.OffsetFetchDecoder()
 
@@ -77,7 +89,71 @@ class _Fetch:
 
     def decode(self, data: bytes, _version: int) -> wire.Offsets:
         """Decode the answer, keeping its shape while only offsets move."""
-        return self._decoder.decode(data)
+        self.last = self._decoder.decode(data)
+        return self.last
+
+
+class _Memory:
+    """What each group had committed when it was last read, for the moment when another broker takes over.
+
+    A coordinator answers from what is committed in its log as far as it knows, and one that has just become leader
+    may not know how far that is (its high watermark): for a while it has older offsets of a group, some of them, or
+    does not know the group at all, and none of that is an error. So where the coordinator of a group changed, or was
+    away, an answer with less than was known before is not believed until it has stayed so for SETTLING_SECONDS.
+    """
+
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[_Fetch, int]] = {}
+        self._unread: set[str] = set()
+        self._settling: dict[str, tuple[float, dict[tuple[str, int], int]]] = {}
+        self._asked: list[tuple[_Fetch, wire.Shape]] = []
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop groups that are gone."""
+        for name in names:
+            self._read.pop(name, None)
+            self._settling.pop(name, None)
+
+    def doubtful(self, commits: Commits, fetches: Sequence[_Fetch], before: Sequence[wire.Offsets | None]) -> set[str]:
+        """Return the groups whose answer is not to be believed yet.
+
+        Args:
+            commits: What was answered in this cycle.
+            fetches: Who was asked for each of the answers.
+            before: What each of them had answered before that, None for the first time.
+        """
+        asked = [(fetch, answer.shape) for fetch, answer in zip(fetches, commits.answers, strict=True)]
+        if asked == self._asked and not (self._unread or self._settling or commits.unknown):
+            return set()  # the same brokers about the same groups as the cycle before
+        self._asked = asked
+        found = set()
+        for name, (number, index) in commits.owner.items():
+            fetch = fetches[number]
+            known = self._read.get(name)
+            if known is not None and (known[0].node != fetch.node or name in self._unread):
+                answer = before[number] if known[0] is fetch else known[0].last
+                if answer is not None and name not in self._settling:
+                    self._settling[name] = (now() + SETTLING_SECONDS, _offsets(answer, known[1]))
+            if name in self._settling:
+                until, had = self._settling[name]
+                has = _offsets(commits.answers[number], index)
+                if now() < until and any(has.get(where, UNKNOWN) < offset for where, offset in had.items()):
+                    found.add(name)
+                else:
+                    del self._settling[name]
+            if known is None or known[0] is not fetch or known[1] != index:
+                self._read[name] = (fetch, index)
+        self._unread = set(commits.unknown)
+        return found
+
+
+def _offsets(answer: wire.Offsets, index: int) -> dict[tuple[str, int], int]:
+    """Return what one group of an answer has committed."""
+    shape = answer.shape
+    first, end = np.searchsorted(shape.group, [index, index + 1])
+    at = np.flatnonzero(shape.error[first:end] == 0) + first
+    topics = (shape.topics[topic] for topic in shape.topic[at].tolist())
+    return dict(zip(zip(topics, shape.partition[at].tolist(), strict=True), answer.offset[at].tolist(), strict=True))
 
 
 class CommitReader:
@@ -87,6 +163,7 @@ class CommitReader:
         self._brokers = brokers
         self._clock = clock
         self._fetches: dict[tuple[int, int], _Fetch] = {}
+        self._memory = _Memory()
         self._sizes: dict[str, int] = {}
 
     async def read(self, poll: Poll, keeper: MapKeeper, patience: Patience, groups: Iterable[Group]) -> Commits:
@@ -103,8 +180,14 @@ class CommitReader:
                 name: asked[name] if why == COORDINATOR_LOAD_IN_PROGRESS else tuple(keeper.map.brokers)
                 for (_, name), why in open_
             }
-            await self._round(poll, keeper, collected, again, lambda _node, _index, names: _Fetch(names))
-        return collected.commits(poll, asked)
+            await self._round(poll, keeper, collected, again, lambda node, _index, names: _Fetch(node, names))
+        commits = collected.commits(poll, asked)
+        doubtful = self._memory.doubtful(commits, collected.fetches, collected.before)
+        return commits.without(doubtful, Why.NEW_COORDINATOR) if doubtful else commits
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop groups that are gone."""
+        self._memory.forget(names)
 
     def remember_sizes(self, sizes: Mapping[str, int]) -> None:
         """Take note of how many positions each group has, to cut the next questions to size."""
@@ -142,18 +225,19 @@ class CommitReader:
             if node in poll.down:
                 return
             fetch = make(node, index, chunk)
+            before = fetch.last
             try:
                 answer = await self._brokers.ask(address, wire.OFFSET_FETCH, (8, 9), fetch.encode, fetch.decode)
             except TransportError as exc:
                 poll.broker_failed(node, address, exc)
                 collected.failed(chunk, exc.why)
             else:
-                collected.add(answer, chunk)
+                collected.add(answer, fetch, before)
 
     def _fetch(self, node: int, index: int, names: tuple[str, ...]) -> _Fetch:
         fetch = self._fetches.get((node, index))
         if fetch is None or fetch.groups != names:
-            fetch = self._fetches[node, index] = _Fetch(names)
+            fetch = self._fetches[node, index] = _Fetch(node, names)
         return fetch
 
     def _chunks(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -179,16 +263,22 @@ class _Collected:
         self._owner: dict[str, tuple[int, int]] = {}
         self._error: dict[str, int] = {}
         self._read_at: dict[str, float] = {}
+        self.fetches: list[_Fetch] = []
+        """What each answer is the answer to."""
+        self.before: list[wire.Offsets | None] = []
+        """What was answered to the same the last time."""
 
-    def add(self, answer: wire.Offsets, asked: Sequence[str]) -> None:
+    def add(self, answer: wire.Offsets, fetch: _Fetch, before: wire.Offsets | None) -> None:
         """Take an answer: an error counts only for groups that no other broker answered for."""
-        number, now = len(self._answers), self._clock()
+        number, at, asked = len(self._answers), self._clock(), fetch.groups
         self._answers.append(answer)
+        self.fetches.append(fetch)
+        self.before.append(before)
         shape = answer.shape
         if shape.groups == asked and not shape.group_error.any() and self._owner.keys().isdisjoint(asked):
             # All at once: this is how nearly every answer looks.
             self._owner.update(zip(asked, zip((number,) * len(asked), range(len(asked)), strict=True), strict=True))
-            self._read_at.update(dict.fromkeys(asked, now))
+            self._read_at.update(dict.fromkeys(asked, at))
             return
         wanted = set(asked)
         for index, (name, error) in enumerate(zip(shape.groups, shape.group_error.tolist(), strict=True)):
@@ -199,7 +289,7 @@ class _Collected:
                 self._error[name] = error
             elif name not in self._owner or self._is_empty(*self._owner[name]):
                 self._owner[name] = (number, index)
-                self._read_at[name] = now
+                self._read_at[name] = at
         self.failed(wanted, Why.MALFORMED)
 
     def failed(self, names: Iterable[str], why: int) -> None:

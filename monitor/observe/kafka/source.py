@@ -133,7 +133,9 @@ class KafkaSource:
         commits = await self._commits.read(
             poll, self._map, self._patience, [group for group in self._groups.groups.values() if not group.is_share]
         )
-        self._groups.forget(name for name, group in list(self._groups.groups.items()) if _is_gone(group, commits, poll))
+        gone = [name for name, group in self._groups.groups.items() if _is_gone(group, commits, poll)]
+        self._groups.forget(gone)
+        self._commits.forget(gone)
         await self._groups.describe(poll, self._map.map)
         return sorted(self._groups.groups.values(), key=_consumer), commits
 

@@ -37,7 +37,6 @@ CLIENT_ID = "streamgauge"
 
 DEFAULT_PORT = 9092
 LAST_PORT = 65_535
-LAST_PORT = 65535
 
 # A little less than the broker's connections.max.idle.ms default, 10 minutes.
 IDLE_MS = 540_000

@@ -8,6 +8,7 @@ import pytest
 
 from monitor.errors import UnreachableError
 from monitor.model import Consumer, Kind, Lookups, Why
+from monitor.observe.kafka import offsets
 from monitor.observe.kafka.source import KafkaSource
 from monitor.sandbox.fake import (
     NO_LEADER,
@@ -248,21 +249,81 @@ async def test_a_moved_coordinator_is_found(cluster, observer):
     assert snapshot.up
 
 
-async def test_a_group_deleted_while_its_coordinator_was_away_goes(cluster, observer):
-    """The broker that had it is gone for good: the one that has its place now says that there is no such group."""
+def take_over(cluster, broker: int, *, from_: int) -> None:
+    """Let a broker coordinate and lead what another one did, which has left the cluster for good."""
+    for name, group in list(cluster.groups.items()):
+        if cluster.coordinator(name) == from_:
+            cluster.move_coordinator(group.name, broker)
+    for topic in cluster.topics.values():
+        for partition in np.flatnonzero(topic.leader == from_).tolist():
+            cluster.move_leader(topic.name, partition, broker)
+    cluster.brokers.pop(from_, None)
+
+
+async def test_a_group_deleted_while_its_coordinator_was_away_goes(cluster, observer, monkeypatch):
+    """The broker that had it is gone for good: the one in its place says so, and is believed once it has settled."""
+    monkeypatch.setattr(offsets, "SETTLING_SECONDS", 0.2)
     await observer.observe()
     cluster.stop(1)
     away = await observer.observe()
+    take_over(cluster, 3, from_=1)
     cluster.delete_group("billing")
-    cluster.move_coordinator("billing", 3)
-    for partition in range(6):
-        cluster.move_leader("orders", partition, 2)
-    del cluster.brokers[1]
-    back = await observer.observe()
+    doubtful = await observer.observe()
+    await asyncio.sleep(0.3)
+    settled = await observer.observe()
 
     assert "billing" in committed(away)
-    assert {"shipping": SHIPPING} == committed(back)
-    assert back.up
+    assert dict.fromkeys(BILLING, f"?{int(Why.NEW_COORDINATOR)}") == committed(doubtful)["billing"]
+    assert {"shipping": SHIPPING} == committed(settled)
+    assert settled.up
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {("orders", 0): 0}, {**BILLING, ("orders", 5): 4}], ids=["none", "some", "older"]
+)
+async def test_a_new_coordinator_that_knows_less_is_not_believed_yet(cluster, observer, known):
+    """A coordinator answers up to its high watermark, which a new one learns late: there is no error then."""
+    await observer.observe()
+    cluster.stop(1)
+    await observer.observe()
+    take_over(cluster, 3, from_=1)
+    cluster.group("billing", known, coordinator=3)
+    early = await observer.observe()
+    cluster.group("billing", {**BILLING, ("orders", 5): 6}, coordinator=3)
+    late = await observer.observe()
+    cluster.commit("billing", "orders", 5, 2)
+    reset = await observer.observe()
+
+    assert dict.fromkeys(BILLING, f"?{int(Why.NEW_COORDINATOR)}") == committed(early)["billing"]
+    assert SHIPPING == committed(early)["shipping"]
+    assert not early.up
+    assert {**BILLING, ("orders", 5): 6} == committed(late)["billing"]
+    assert late.up
+    assert {**BILLING, ("orders", 5): 2} == committed(reset)["billing"], "settled: what it says is so"
+
+
+async def test_a_coordinator_that_was_away_and_knows_less_is_not_believed_yet(cluster, observer):
+    """The same broker, back from a crash, may be behind as a new one is."""
+    await observer.observe()
+    cluster.stop(1)
+    away = await observer.observe()
+    cluster.start(1)
+    cluster.commit("billing", "orders", 5, 3)
+    early = await observer.observe()
+    cluster.commit("billing", "orders", 5, 5)
+    late = await observer.observe()
+
+    assert not away.up
+    assert dict.fromkeys(BILLING, f"?{int(Why.NEW_COORDINATOR)}") == committed(early)["billing"]
+    assert BILLING == committed(late)["billing"]
+
+
+async def test_an_offset_set_back_under_a_healthy_coordinator_is_believed_at_once(cluster, observer):
+    """A reset by hand is true from the first answer on."""
+    await observer.observe()
+    cluster.commit("billing", "orders", 5, 1)
+
+    assert {**BILLING, ("orders", 5): 1} == committed(await observer.observe())["billing"]
 
 
 async def test_a_moved_leader_is_found(cluster, observer):
