@@ -397,12 +397,31 @@ class PositionColumns:
     """What the coordinators said: ``committed`` is the next offset to be read, -1 where there is none or it is unknown.
 
     ``why`` is 0 where committed is known, ``Why.NO_COMMIT`` where an assigned partition has no commit,
-    else the failure.
+    else the failure. For share groups ``committed`` is the share-partition start offset (KIP-932).
+    ``lag_said`` is the lag where the broker itself counts it (share groups, KIP-1226), -1 where it does not or does not
+    know; None: nowhere. Where it is known it counts, and not the arithmetic of offsets.
     """
 
     layout: PositionLayout
     committed: Int64s
     why: Int16s
+    lag_said: Int64s | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a group as its coordinator describes it.
+
+    ``epoch`` is its member epoch (KIP-848 and later protocols), None for the classic protocol. ``assigned`` is empty
+    for a share group's member too where the broker does not tell, and for members of Kafka Connect.
+    """
+
+    member_id: str
+    client_id: str
+    host: str
+    instance_id: str | None = None
+    epoch: int | None = None
+    assigned: tuple[TopicPartition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,7 +430,11 @@ class GroupFacts:
 
     ``why`` is not 0 where the group could not be read at all in this cycle; it has no positions then,
     or positions with the same reason.
-    ``assigned`` maps each assigned partition to the client id of the member that owns it.
+    ``assigned`` maps each assigned partition to the client id of the member that owns it; ``owners`` are the members.
+    ``subscribed`` are the topics its members subscribe to: None where it was not read, or where a subscription cannot
+    be told from outside (a pattern not understood, bytes of a foreign protocol, members that assign themselves).
+    ``epoch`` is the group epoch (KIP-848 and later protocols): each rebalance adds at least one.
+    ``described_at`` is when members, assignment, subscription and epoch were read.
     """
 
     consumer: Consumer
@@ -422,6 +445,12 @@ class GroupFacts:
     observed_at: float | None = None
     why: int = 0
     assigned: Mapping[TopicPartition, str] = field(default_factory=dict)
+    owners: tuple[Member, ...] = ()
+    subscribed: frozenset[str] | None = None
+    assignor: str | None = None
+    epoch: int | None = None
+    coordinator: int | None = None
+    described_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -431,6 +460,9 @@ class KafkaSnapshot:
     ``up`` is true when every broker that had to be asked answered and every partition asked has a leader:
     what is missing then is missing for a reason of its own (permissions, deletion), not because a broker is away.
     ``requests`` counts requests sent in this poll by API name. ``at`` is when the poll ended.
+    ``topic_ids`` has the id of each topic where brokers tell it (KIP-516, Kafka 2.8): a topic that was deleted and
+    created again has another. It is the same object for as long as none changed.
+    ``findings`` are what the source itself has to say, such as what it may not see.
     """
 
     cluster: str
@@ -442,6 +474,8 @@ class KafkaSnapshot:
     groups: tuple[GroupFacts, ...]
     failures: tuple[Failure, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
+    topic_ids: Mapping[str, bytes] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,26 @@ class SparkCheckpoints(_Part):
     )
 
 
+class Filter(_Part):
+    """Which names are looked at: those that match `include` and do not match `exclude`."""
+
+    include: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        ("*",), description="Names or patterns (`*` and `?`)."
+    )
+    exclude: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), description="Names or patterns, out of those.")
+
+    @property
+    def takes_all(self) -> bool:
+        """Return whether it leaves nothing out."""
+        return "*" in self.include and not self.exclude
+
+    def takes(self, name: str) -> bool:
+        """Return whether a name is looked at."""
+        return any(fnmatchcase(name, pattern) for pattern in self.include) and not any(
+            fnmatchcase(name, pattern) for pattern in self.exclude
+        )
+
+
 class Cluster(_Part):
     """A Kafka cluster and what reads from it."""
 
@@ -131,6 +151,8 @@ class Cluster(_Part):
     lookups_per_cycle: Whole = Field(
         2000, ge=0, description="Record time look-ups a cycle; 0 switches seconds by record off."
     )
+    groups: Filter = Field(Filter(), description="Which groups are looked at; nobody is asked about the others.")
+    topics: Filter = Field(Filter(), description="Which topics are looked at; nobody is asked about the others.")
     spark: tuple[SparkCheckpoints, ...] = Field((), description="Spark queries, by their checkpoint folders.")
 
     @model_validator(mode="after")

@@ -119,7 +119,7 @@ def test_the_schema_is_json_and_names_everything(run):
     }
 
 
-@pytest.mark.parametrize("model", [model for _, model in models()], ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", dict.fromkeys(model for _, model in models()), ids=lambda model: model.__name__)
 def test_every_setting_is_described(model: type[BaseModel]):
     """Each part and each key says what it means."""
     assert model.__doc__
