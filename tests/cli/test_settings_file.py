@@ -474,6 +474,6 @@ def test_a_bad_reference_is_not_quoted(text):
 def test_every_part_of_the_settings_is_found():
     """The places of all parts are known, for advice and for the manual."""
     assert [
-        "the top of the file", "clusters[]", "clusters[].sasl", "clusters[].tls", "clusters[].spark[]", "objectives",
-        "objectives.consumers[]", "http", "metrics",
+        "the top of the file", "clusters[]", "clusters[].sasl", "clusters[].tls", "clusters[].groups",
+        "clusters[].topics", "clusters[].spark[]", "objectives", "objectives.consumers[]", "http", "metrics",
     ] == [place for place, _ in models()]  # fmt: skip
