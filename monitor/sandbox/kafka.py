@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ ANSWER_SECONDS = 2.0
 
 PLAINTEXT = "PLAINTEXT"
 CONTROLLER = "CONTROLLER"
+OUTSIDE = "OUTSIDE"
 
 _POLL_SECONDS = 0.1
 
@@ -161,6 +162,8 @@ class KafkaSandbox:
         version: One of ``versions.KAFKA_VERSIONS``, or the beginning of one ("3.9").
         properties: Broker properties; they win over the sandbox's own.
         security: Listeners beside the plaintext one, users and access control.
+        outside: Where clients find each node, HOST:PORT by node, if something stands between: a proxy that can fail.
+            Adds the plaintext listener OUTSIDE, which advertises these and listens elsewhere (``Node.addresses``).
         heap_mb: Java heap a node.
         progress: Told about jars that are fetched.
 
@@ -177,6 +180,7 @@ class KafkaSandbox:
         version: str = NEWEST,
         properties: Mapping[str, str] | None = None,
         security: Security | None = None,
+        outside: Sequence[str] = (),
         heap_mb: int = 512,
         progress: Callable[[jars.Progress], None] | None = None,
     ) -> None:
@@ -189,6 +193,9 @@ class KafkaSandbox:
         if data is not None and "," in str(data):
             msg = f"the data folder {data} has a comma in its name, which Kafka takes for two folders: name another one"
             raise UsageError(msg)
+        if outside and len(outside) != nodes:
+            msg = f"{nodes} nodes need {nodes} addresses outside, not {len(outside)}"
+            raise UsageError(msg)
         self.version = known_version(version)
         self.nodes: tuple[Node, ...] = ()
         self._count = nodes
@@ -196,6 +203,7 @@ class KafkaSandbox:
         self._data = None if data is None else Path(data).expanduser().resolve()
         self._properties = dict(properties or {})
         self._security = security or Security()
+        self._outside = tuple(outside)
         self._heap_mb = heap_mb
         self._progress = progress
         self._temporary: Path | None = None
@@ -307,14 +315,17 @@ class KafkaSandbox:
         nodes = []
         for index in range(self._count):
             fixed = {PLAINTEXT: self._port + index} if self._port else {}
-            names = (PLAINTEXT, CONTROLLER, *self._security.listeners)
+            names = (PLAINTEXT, CONTROLLER, *self._security.listeners, *((OUTSIDE,) if self._outside else ()))
             nodes.append({name: self._held.enter_context(_hold(fixed.get(name, 0))) for name in names})
         return nodes
 
     def _node_properties(self, node: Node) -> dict[str, str]:
         voters = ",".join(f"{each.id}@{each.addresses[CONTROLLER]}" for each in self.nodes)
         listeners = ",".join(f"{name}://{address}" for name, address in node.addresses.items())
-        advertised = ",".join(f"{name}://{address}" for name, address in node.addresses.items() if name != CONTROLLER)
+        found = {name: address for name, address in node.addresses.items() if name != CONTROLLER}
+        if self._outside:
+            found[OUTSIDE] = self._outside[node.id - 1]
+        advertised = ",".join(f"{name}://{address}" for name, address in found.items())
         return {
             "process.roles": "broker,controller",
             "node.id": str(node.id),

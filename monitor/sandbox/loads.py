@@ -259,6 +259,11 @@ class Producer:
         """Return how many records of each partition were acknowledged: its log end once all are answered."""
         return [len(stamps) for stamps in self.stamps_ms]
 
+    @property
+    def given(self) -> list[int]:
+        """Return how many records of each partition were handed to the client: the log end is not beyond that."""
+        return list(self._given)
+
     def record_time(self, partition: int, offset: int) -> float | None:
         """Return the timestamp of the record at an offset in seconds, None where there is no record (yet)."""
         stamps = self.stamps_ms[partition]
