@@ -102,13 +102,32 @@ def offset_fetch_request(groups: Iterable[str], version: int) -> bytes:
     return uvarint(len(bodies) + 1) + b"".join(bodies) + b"\0\0"
 
 
+def old_offset_fetch_request(group: str, version: int) -> bytes:
+    """Encode OffsetFetch v6 or v7, which ask for every topic of one group (brokers before 3.0)."""
+    return compact_string(group) + (b"\0\0" if version == 6 else b"\0\0\0")
+
+
+def join_old_offset_fetches(answers: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return the answers of v6 or v7 to several groups as the one answer that v8 would be.
+
+    What v8 says of a group is its name and then, byte for byte, what v7 says after the throttle time.
+
+    Raises:
+        MalformedError: An answer is shorter than its throttle time.
+    """
+    if any(len(data) < 4 for _, data in answers):
+        raise MalformedError("an answer ends inside its throttle time")
+    parts = (compact_string(group) + data[4:] for group, data in answers)
+    return bytes(4) + uvarint(len(answers) + 1) + b"".join(parts) + b"\0"
+
+
 _QUESTION = np.dtype([("partition", ">i4"), ("epoch", ">i4"), ("timestamp", ">i8"), ("tags", "u1")])
 
 
 def list_offsets_request(
     topics: Sequence[tuple[str, Int32s, Int64s | int]], version: int, *, isolation: int = READ_UNCOMMITTED
 ) -> bytes:
-    """Encode ListOffsets v7 to v11.
+    """Encode ListOffsets v6 to v11.
 
     Args:
         topics: Name, distinct partitions, and the timestamp in milliseconds of each (or one for all).
@@ -266,13 +285,17 @@ class BrokerAddress(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topic:
-    """A topic as Metadata describes it: row i is ``partitions[i]`` (ascending) and its leader, -1 if it has none."""
+    """A topic as Metadata describes it: row i is ``partitions[i]`` (ascending) and its leader, -1 if it has none.
+
+    ``id`` is empty where the broker does not tell it (before v10, KIP-516).
+    """
 
     name: str
     error: int
     internal: bool
     partitions: Int32s
     leaders: Int32s
+    id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -309,15 +332,16 @@ def decode_metadata(data: bytes, version: int) -> Metadata:
 def _topic(read: Reader, version: int) -> Topic:
     error = read.i16()
     name = read.name()
-    if version >= 10:
-        read.skip(16)
+    id_ = read.take(16) if version >= 10 else b""
     internal = bool(read.i8())
     rows = sorted(_partition(read) for _ in range(read.count()))
     read.i32()  # topic_authorized_operations
     read.tags()
     columns = np.array(rows, np.int32).reshape(-1, 2)
-    return Topic(name, error, internal, columns[:, 0].copy(), columns[:, 1].copy())
+    return Topic(name, error, internal, columns[:, 0].copy(), columns[:, 1].copy(), b"" if id_ == _NO_ID else id_)
 
+
+_NO_ID = bytes(16)
 
 _PARTITION = struct.Struct(">hiii")
 
@@ -566,7 +590,7 @@ class OffsetFetchDecoder(_Decoder):
 
 
 class ListOffsetsDecoder(_Decoder):
-    """Decode ListOffsets v7 to v11 answers."""
+    """Decode ListOffsets v6 to v11 answers."""
 
     def _lay_out(self, data: bytes) -> _Template:
         return _ends_template(data)
