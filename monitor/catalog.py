@@ -9,7 +9,7 @@ an unknown value is a series that is absent, never a zero.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -18,7 +18,19 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from monitor.model import HEALTHS, UNKNOWN, ClusterReport, DurationHistogram, Floats, Int64s, SparkFacts, Why
+from monitor.model import (
+    HEALTHS,
+    UNKNOWN,
+    ClusterReport,
+    Consumer,
+    DurationHistogram,
+    Floats,
+    Int64s,
+    Member,
+    SparkFacts,
+    TopicPartition,
+    Why,
+)
 
 Column: TypeAlias = Int64s | Floats
 """Values row for row: int64 with -1, or float64 with NaN, where unknown. Known values are never negative."""
@@ -47,6 +59,8 @@ class Level(StrEnum):
     CONSUMER_HEALTH = "consumer_health"  # each consumer's HEALTHS, consumer by consumer
     CONSUMER_STATE = "consumer_state"  # each consumer's GROUP_STATES, consumer by consumer
     CONSUMER_PROTOCOL = "consumer_protocol"  # one a consumer, with its protocol as label
+    OWNER = "owner"  # owner_rows(report): who owns which partition
+    FINDING = "finding"  # finding_kinds(report)
     SPARK = "spark"  # ClusterReport.spark
     EXPOSITION = "exposition"  # one row: the exposition counts itself
 
@@ -65,12 +79,17 @@ LABELS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
         Level.CONSUMER_HEALTH: ("cluster", "kind", "consumer", "health"),
         Level.CONSUMER_STATE: ("cluster", "kind", "consumer", "state"),
         Level.CONSUMER_PROTOCOL: ("cluster", "kind", "consumer", "protocol"),
+        Level.OWNER: ("cluster", "kind", "consumer", "topic", "partition", "client_id", "member_id", "host"),
+        Level.FINDING: ("cluster", "finding"),
         Level.SPARK: ("cluster", "kind", "consumer"),
         Level.EXPOSITION: (),
     }
 )
 
 PARTITION_STATUSES = ("known", "unknown")
+
+FINDING_KINDS = ("beyond_end", "clock_skew", "lost", "recreated", "rewound", "truncated")
+"""What deriving can find. A source may find more: those kinds have rows only while there is such a finding."""
 
 GROUP_STATES = (
     "Empty",
@@ -107,6 +126,25 @@ class Metric:
     def labels(self) -> tuple[str, ...]:
         """Return the names of its labels in the order they are exposed (a histogram adds ``le``)."""
         return LABELS[self.level]
+
+
+# --- rows that are no layout ------------------------------------------------------------------------
+
+
+def owner_rows(report: ClusterReport) -> Iterator[tuple[Consumer, TopicPartition, Member]]:
+    """Yield every partition that a member of a group owns, with its owner, member by member.
+
+    A consumer whose members were not read has no rows, nor has a member without partitions.
+    """
+    for facts in report.groups:
+        for owner in facts.owners:
+            for owned in owner.assigned:
+                yield facts.consumer, owned, owner
+
+
+def finding_kinds(report: ClusterReport) -> tuple[str, ...]:
+    """Return the kinds of findings that are counted: those that deriving knows, whether there are any or not."""
+    return tuple(sorted({*FINDING_KINDS, *(finding.kind for finding in report.findings)}))
 
 
 # --- columns that take more than a name --------------------------------------------------------------
