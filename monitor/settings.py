@@ -193,17 +193,49 @@ class Http(_Part):
     port: Whole = Field(9760, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
 
 
+Detail = Literal["position", "topic", "consumer"]
+"""How finely a consumer is exposed: by partition, by topic, or as a whole."""
+
+
+class ConsumerLevel(_Part):
+    """How finely the consumers matching a pattern are exposed."""
+
+    consumer: str = Field(min_length=1, description="Name or pattern (`*` and `?`).")
+    level: Detail = Field(description="As for `metrics.level`.")
+
+
 class Metrics(_Part):
     """What /metrics exposes."""
 
+    level: Detail = Field(
+        "position",
+        description="How finely consumers are exposed: by partition (position), by topic, or only as a whole.",
+    )
+    levels: tuple[ConsumerLevel, ...] = Field(
+        (), description="Levels by name or pattern of the consumer. The first pattern that matches wins."
+    )
     max_positions: Whole = Field(
         200_000,
         ge=0,
-        description="Positions exposed one by one; beyond it a cluster is exposed by topic, and counted.",
+        description="Positions of a cluster exposed one by one; beyond it those that lag most are, and the rest of "
+        "each consumer and topic is summed.",
+    )
+    max_series: Whole = Field(
+        1_000_000,
+        ge=1,
+        description="Series in one answer, over all clusters; beyond it what is finest is left out, and counted.",
     )
     committed_offset: bool = Field(False, description="Expose the committed offset of every position.")
     lag_seconds_bound: bool = Field(False, description="Expose the bound of the age of every position.")
     lost_records: bool = Field(False, description="Expose the lost records of every position.")
+    owner_info: bool = Field(False, description="Expose which member owns each partition, as labels of a series.")
+
+    def level_for(self, name: str) -> Detail:
+        """Return how finely the consumer with this name is exposed."""
+        for each in self.levels:
+            if fnmatchcase(name, each.consumer):
+                return each.level
+        return self.level
 
 
 class Settings(_Part):
