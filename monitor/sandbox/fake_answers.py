@@ -307,7 +307,8 @@ class _Asked:
             return NOT_COORDINATOR
         if self.now < self.broker.loading_until:
             return COORDINATOR_LOAD_IN_PROGRESS
-        return truth.groups[name].error if name in truth.groups else NONE
+        group = truth.known_group(name)
+        return group.error if group is not None else NONE
 
 
 def _api_versions(broker: Broker, version: int, error: int = NONE) -> Any:
@@ -565,7 +566,7 @@ def _offset_fetch(asked: _Asked) -> bytes:
 
 def _member_error(asked: _Asked, question: Any) -> int:
     """Return what speaks against a member asking about its own group (v9, KIP-848)."""
-    group = asked.truth.groups.get(question.group_id)
+    group = asked.truth.known_group(question.group_id)
     if asked.version < 9 or (question.member_id is None and question.member_epoch < 0):
         return NONE
     if group is None:
@@ -587,7 +588,7 @@ def _commit_rows(version: int) -> np.dtype[Any]:
 
 
 def _fetched_topics(out: _Out, asked: _Asked, name: str, topics: Iterable[Any] | None, error: int = NONE) -> None:
-    group = asked.truth.groups.get(name)
+    group = asked.truth.known_group(name)
     found = list(_fetched(asked, group, topics))
     out.array(len(found))
     for topic, topic_id, committed, partitions, topic_error in found:
@@ -679,8 +680,9 @@ def _list_groups(asked: _Asked) -> bytes:
             group_state=group.state,
             group_type=group.type,
         )
-        for group in asked.truth.groups.values()
-        if _is_listed(asked, group)
+        for group in map(asked.truth.known_group, asked.truth.groups)
+        if group is not None
+        and _is_listed(asked, group)
         and (not states or group.state.lower() in states)
         and (not types or group.type.lower() in types)
     )
@@ -703,13 +705,13 @@ def _describe_groups(asked: _Asked) -> bytes:
 
 def _classic_group(asked: _Asked, name: str) -> Any:
     parts = _parts("DescribeGroups", asked.version)
-    group = asked.truth.groups.get(name)
+    group = asked.truth.known_group(name)
     error, message, state = asked.group_error(name), None, ""
     if not error and (group is None or group.type != CLASSIC):
         # Before v6 (KIP-1043) a group that is none, or of another kind, is "Dead" and no error.
         state, group = "Dead", None
         if asked.version >= 6:
-            known = name in asked.truth.groups
+            known = asked.truth.known_group(name) is not None
             error = GROUP_ID_NOT_FOUND
             message = f"Group {name} is not a classic group." if known else f"Group {name} not found."
     shown = group if not error else None
@@ -779,7 +781,7 @@ def _consumer_group_describe(asked: _Asked) -> bytes:
 
 def _consumer_group(asked: _Asked, name: str) -> Any:
     parts = _parts("ConsumerGroupDescribe", asked.version)
-    group = asked.truth.groups.get(name)
+    group = asked.truth.known_group(name)
     error, message = asked.group_error(name), None
     if not asked.truth.has_consumer_protocol:
         error = UNSUPPORTED_VERSION

@@ -296,6 +296,9 @@ class Truth:
         self.groups: dict[str, Group] = {}
         self.coordinators: dict[str, int] = {}
         """Coordinators that are not where the hash of the group's name puts them."""
+        self.behind: dict[str, Group | None] = {}
+        """What the coordinator of a group has in its place, None: it does not know the group. A coordinator that has
+        just taken over answers up to the high watermark of its log, and that may lie behind what was committed."""
         self.forbidden_topics: set[str] = set()
         self.forbidden_groups: set[str] = set()
         self.has_consumer_protocol = release not in WITHOUT_CONSUMER_PROTOCOL
@@ -423,6 +426,10 @@ class Truth:
     def delete_group(self, name: str) -> None:
         """Delete a group and its offsets."""
         del self.groups[name]
+
+    def known_group(self, name: str) -> Group | None:
+        """Return a group as its coordinator knows it now, None if it does not know it."""
+        return self.behind[name] if name in self.behind else self.groups.get(name)
 
     def coordinator(self, group: str) -> int:
         """Return the broker that coordinates a group, whether the group exists or not."""

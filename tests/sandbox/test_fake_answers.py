@@ -22,7 +22,7 @@ from monitor.sandbox.fake_answers import (
     join,
     split,
 )
-from monitor.sandbox.fake_state import NO_LEADER, RELEASES, Member, Truth
+from monitor.sandbox.fake_state import NO_LEADER, RELEASES, Group, Member, Truth
 
 HOUR = 1_700_000_000_000
 
@@ -645,6 +645,23 @@ def test_throttle_time_is_told():
 
     for response in (metadata(truth, 12), ask(truth, "ListGroups", 5), ask(truth, "FindCoordinator", 3, key="x")):
         assert 250 == round(response.throttle_time.total_seconds() * 1000)
+
+
+def test_a_coordinator_that_is_behind_answers_from_what_it_has():
+    """One that has just taken over tells older offsets, or does not know the group, and neither is an error."""
+    truth = story()
+    older = Group("billing")
+    older.commit("orders", 0, 41)
+
+    truth.behind["billing"] = older
+    assert (0, {("orders", 0): (41, "", -1)}) == fetch(truth, 9, ["billing"])["billing"]
+
+    truth.behind["billing"] = None
+    assert (0, {}) == fetch(truth, 9, ["billing"])["billing"]
+    assert ["idle", "new"] == [group.group_id for group in ask(truth, "ListGroups", 5).groups]
+
+    truth.behind.clear()
+    assert 58 == fetch(truth, 9, ["billing"])["billing"][1]["orders", 0][0]
 
 
 def test_large_columns_cost_little():
