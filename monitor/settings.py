@@ -7,11 +7,13 @@ function, so that whoever reads the file can name every complaint at once with i
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -66,21 +68,73 @@ def _is_no_switch(value: object) -> object:
     return value
 
 
+def _is_url(url: str) -> str:
+    """Refuse what is no http(s) URL, and one that holds a password: URLs are shown in messages."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, or a bracket that is not closed
+        good = False
+    if not good:
+        raise PydanticCustomError("url", "is no URL: write for example https://login.example.com/oauth2/token")
+    if "@" in parts.netloc:
+        raise PydanticCustomError("url", "holds a name or password before the @: give client_id and client_secret")
+    return url
+
+
+def _is_extension(text: str) -> str:
+    """Refuse what RFC 7628 cannot carry; the name auth is taken by the token itself."""
+    if not re.fullmatch(r"(?!auth=)[A-Za-z]+=[\x21-\x7e \t\r\n]+", text):
+        raise PydanticCustomError("extension", "should be NAME=VALUE, the name of letters only and not auth")
+    return text
+
+
 Number = Annotated[float, BeforeValidator(_is_no_switch)]
 Whole = Annotated[int, BeforeValidator(_is_no_switch)]
 File = Annotated[Path, AfterValidator(_from_folder)]
+Url = Annotated[str, AfterValidator(_is_url)]
+SaslExtension = Annotated[str, AfterValidator(_is_extension)]
 CertificatePem = Annotated[str, AfterValidator(_is_certificate)]
 PrivateKeyPem = Annotated[SecretStr, AfterValidator(_is_private_key)]
 
 
 class Sasl(_Part):
-    """How to log in to the brokers."""
+    """How to log in to the brokers. Each mechanism has fields of its own."""
 
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "PLAIN", description="How name and password are shown to the broker."
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] = Field(
+        "PLAIN",
+        description="PLAIN and SCRAM: by name and password. OAUTHBEARER: by token. GSSAPI: by Kerberos.",
     )
-    username: str = Field(min_length=1, description="Who logs in.")
-    password: SecretStr = Field(description="Their password; best as `${NAME}` from the environment.")
+    username: str | None = Field(None, min_length=1, description="PLAIN, SCRAM: who logs in.")
+    password: SecretStr | None = Field(
+        None, description="PLAIN, SCRAM: their password; best as `${NAME}` from the environment."
+    )
+    token_endpoint: Url | None = Field(
+        None, description="OAUTHBEARER: URL that gives tokens for client credentials (RFC 6749, 4.4)."
+    )
+    client_id: str | None = Field(None, min_length=1, description="OAUTHBEARER: who asks `token_endpoint`.")
+    client_secret: SecretStr | None = Field(
+        None, description="OAUTHBEARER: the secret of `client_id`; best as `${NAME}` from the environment."
+    )
+    scope: str | None = Field(
+        None, min_length=1, description="OAUTHBEARER: scope to ask for, if the endpoint wants one."
+    )
+    token_ca_file: File | None = Field(
+        None,
+        description="OAUTHBEARER: certificates to trust at `token_endpoint` (PEM file), instead of the system's.",
+    )
+    token_file: File | None = Field(
+        None, description="OAUTHBEARER: a file that holds a token and that others renew, instead of `token_endpoint`."
+    )
+    extensions: tuple[SaslExtension, ...] = Field(
+        (), description="OAUTHBEARER: SASL extensions that the brokers want (KIP-342), each as NAME=VALUE."
+    )
+    kerberos_service_name: str = Field(
+        "kafka", min_length=1, description="GSSAPI: first part of the brokers' Kerberos principal."
+    )
+    kerberos_domain_name: str | None = Field(
+        None, min_length=1, description="GSSAPI: host in the brokers' principal, where it is not the host asked."
+    )
 
 
 class Tls(_Part):
@@ -125,6 +179,13 @@ class Filter(_Part):
         """Return whether it leaves nothing out."""
         return "*" in self.include and not self.exclude
 
+    @property
+    def names(self) -> frozenset[str] | None:
+        """Return the names that it takes, where it gives names and no patterns; else None."""
+        if any(character in pattern for pattern in self.include for character in "*?["):
+            return None
+        return frozenset(filter(self.takes, self.include))
+
     def takes(self, name: str) -> bool:
         """Return whether a name is looked at."""
         return any(fnmatchcase(name, pattern) for pattern in self.include) and not any(
@@ -158,7 +219,7 @@ class Cluster(_Part):
     @model_validator(mode="after")
     def _fits_together(self) -> Cluster:
         tls = {name for name in self.tls.model_fields_set if getattr(self.tls, name) is not None}
-        found = contradictions(self.security_protocol, has_sasl=self.sasl is not None, tls=tls)
+        found = contradictions(self.security_protocol, sasl=_login_fields(self.sasl), tls=tls)
         if found:
             text = "; ".join(f"{field}: {problem}" for field, problem in found)
             raise PydanticCustomError(CONTRADICTION, "{text}", {"text": text})
@@ -255,7 +316,14 @@ class Settings(_Part):
         return self
 
 
-def contradictions(protocol: str, *, has_sasl: bool, tls: Set[str]) -> list[tuple[str, str]]:
+class LoginFields(NamedTuple):
+    """A mechanism, and the names of the fields of ``Sasl`` that are set."""
+
+    mechanism: str
+    fields: Set[str]
+
+
+def contradictions(protocol: str, *, sasl: LoginFields | None, tls: Set[str]) -> list[tuple[str, str]]:
     """Return what does not go together in a cluster's security settings, as (field, what to do) pairs.
 
     ``tls`` are the names of the fields of ``Tls`` that are set.
@@ -263,12 +331,12 @@ def contradictions(protocol: str, *, has_sasl: bool, tls: Set[str]) -> list[tupl
     has_cert, has_key = tls & {"cert_file", "cert_pem"}, tls & {"key_file", "key_pem"}
     rules = (
         (
-            protocol.startswith("SASL_") and not has_sasl,
+            protocol.startswith("SASL_") and sasl is None,
             "security_protocol",
             f"{protocol} needs a log-in: add sasl with username and password",
         ),
         (
-            has_sasl and not protocol.startswith("SASL_"),
+            sasl is not None and not protocol.startswith("SASL_"),
             "sasl",
             f"would not be used with security_protocol {protocol}: choose {_with_sasl(protocol)}, or take sasl out",
         ),
@@ -291,7 +359,47 @@ def contradictions(protocol: str, *, has_sasl: bool, tls: Set[str]) -> list[tupl
             "there is no key it could open: add cert_file and key_file",
         ),
     )
-    return [(field, text) for is_wrong, field, text in rules if is_wrong]
+    found = [(field, text) for is_wrong, field, text in rules if is_wrong]
+    return [*found, *_login_contradictions(sasl)] if sasl is not None else found
+
+
+def _login_fields(sasl: Sasl | None) -> LoginFields | None:
+    if sasl is None:
+        return None
+    return LoginFields(sasl.mechanism, {name for name in sasl.model_fields_set if getattr(sasl, name) is not None})
+
+
+_NAME_AND_PASSWORD = frozenset({"username", "password"})
+_BY_ENDPOINT = frozenset({"token_endpoint", "client_id", "client_secret"})
+_BY_ENDPOINT_AT_WILL = frozenset({"scope", "token_ca_file"})
+_USED_BY = {
+    "PLAIN": _NAME_AND_PASSWORD,
+    "SCRAM-SHA-256": _NAME_AND_PASSWORD,
+    "SCRAM-SHA-512": _NAME_AND_PASSWORD,
+    "OAUTHBEARER": _BY_ENDPOINT | _BY_ENDPOINT_AT_WILL | {"token_file", "extensions"},
+    "GSSAPI": frozenset({"kerberos_service_name", "kerberos_domain_name"}),
+}
+"""The fields of ``Sasl`` that each mechanism reads."""
+
+
+def _login_contradictions(login: LoginFields) -> Iterator[tuple[str, str]]:
+    """Yield (field, what to do) for what a mechanism lacks or would not use; nothing for an unknown mechanism."""
+    mechanism, given = login.mechanism, login.fields - {"mechanism"}
+    used = _USED_BY.get(mechanism, given)
+    has_file = mechanism == "OAUTHBEARER" and "token_file" in given
+    for name in sorted(given - used):
+        users = " or ".join(each for each, fields in _USED_BY.items() if name in fields)
+        yield f"sasl.{name}", f"would not be used with mechanism {mechanism}: take it out, or choose {users}"
+    if used == _NAME_AND_PASSWORD:
+        for name in sorted(used - given, reverse=True):
+            yield f"sasl.{name}", f"is missing: {mechanism} logs in with username and password"
+    if has_file:
+        for name in sorted(given & (_BY_ENDPOINT | _BY_ENDPOINT_AT_WILL)):
+            yield f"sasl.{name}", "would not be used with token_file: give token_endpoint or token_file, not both"
+    elif mechanism == "OAUTHBEARER":
+        ways = "token_endpoint, client_id and client_secret, or with token_file"
+        for name in sorted(_BY_ENDPOINT - given, key=list(Sasl.model_fields).index):
+            yield f"sasl.{name}", f"is missing: OAUTHBEARER logs in with {ways}"
 
 
 def repeated_names(names: Iterable[str]) -> list[str]:

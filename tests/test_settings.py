@@ -5,10 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitor.settings import Cluster, Objective, Objectives, Sasl, Settings, Tls, contradictions, repeated_names
+from monitor.settings import (
+    Cluster,
+    LoginFields,
+    Objective,
+    Objectives,
+    Sasl,
+    Settings,
+    Tls,
+    contradictions,
+    repeated_names,
+)
 
 SASL = {"username": "me", "password": "hunter2"}
 CERT = "-----BEGIN CERTIFICATE-----"
+PASSWORD = LoginFields("PLAIN", {"username", "password"})
 
 
 @pytest.mark.parametrize(
@@ -30,7 +41,57 @@ CERT = "-----BEGIN CERTIFICATE-----"
 )
 def test_what_does_not_go_together(protocol, has_sasl, tls, fields):
     """Each contradiction is named with its field, and nothing else is."""
-    assert fields == [field for field, _ in contradictions(protocol, has_sasl=has_sasl, tls=tls)]
+    assert fields == [field for field, _ in contradictions(protocol, sasl=PASSWORD if has_sasl else None, tls=tls)]
+
+
+ENDPOINT = {"token_endpoint", "client_id", "client_secret"}
+NO_ENDPOINT = ["sasl.token_endpoint", "sasl.client_id", "sasl.client_secret"]
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "given", "fields"),
+    [
+        pytest.param("PLAIN", {"username", "password"}, [], id="PLAIN"),
+        pytest.param("SCRAM-SHA-512", {"username"}, ["sasl.password"], id="SCRAM without a password"),
+        pytest.param("PLAIN", set(), ["sasl.username", "sasl.password"], id="PLAIN without anything"),
+        pytest.param("PLAIN", {"username", "password", "scope"}, ["sasl.scope"], id="PLAIN with a scope"),
+        pytest.param("OAUTHBEARER", ENDPOINT | {"scope", "token_ca_file", "extensions"}, [], id="endpoint"),
+        pytest.param("OAUTHBEARER", {"token_file", "extensions"}, [], id="file"),
+        pytest.param("OAUTHBEARER", set(), NO_ENDPOINT, id="no token"),
+        pytest.param("OAUTHBEARER", ENDPOINT - {"client_secret"}, ["sasl.client_secret"], id="no secret"),
+        pytest.param("OAUTHBEARER", {"token_file", "token_endpoint"}, ["sasl.token_endpoint"], id="file and endpoint"),
+        pytest.param("OAUTHBEARER", {"token_file", "username"}, ["sasl.username"], id="token with a name"),
+        pytest.param("GSSAPI", {"kerberos_service_name", "kerberos_domain_name"}, [], id="Kerberos"),
+        pytest.param("GSSAPI", {"username"}, ["sasl.username"], id="Kerberos with a name"),
+        pytest.param("XYZ", {"username"}, [], id="an unknown mechanism, which is said elsewhere"),
+    ],
+)  # fmt: skip
+def test_what_a_mechanism_needs(mechanism, given, fields):
+    """Each mechanism has its own fields: what it lacks and what it would not use is named."""
+    login = LoginFields(mechanism, given | {"mechanism"})
+
+    assert fields == [field for field, _ in contradictions("SASL_SSL", sasl=login, tls=set())]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"token_endpoint": "login.example.com/token"}, id="no scheme"),
+        pytest.param({"token_endpoint": "ftp://x/token"}, id="another scheme"),
+        pytest.param({"token_endpoint": "https:///token"}, id="no host"),
+        pytest.param({"token_endpoint": "https://x:99999/token"}, id="a port that is none"),
+        pytest.param({"token_endpoint": "https://me:hunter2@x/token"}, id="a secret in the URL"),
+        pytest.param({"extensions": ["cluster"]}, id="no value"),
+        pytest.param({"extensions": ["auth=Bearer x"]}, id="the name of the token itself"),
+        pytest.param({"extensions": ["a=b\x01c=d"]}, id="the separator"),
+    ],
+)
+def test_a_log_in_refuses(fields):
+    """What would make no request or no log-in is refused, without what it says."""
+    with pytest.raises(ValidationError) as caught:
+        Sasl.model_validate({"mechanism": "OAUTHBEARER", **fields})
+
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +99,7 @@ def test_what_does_not_go_together(protocol, has_sasl, tls, fields):
     [
         pytest.param({"security_protocol": "SASL_SSL"}, id="no log-in"),
         pytest.param({"sasl": SASL}, id="log-in on PLAINTEXT"),
+        pytest.param({"security_protocol": "SASL_SSL", "sasl": {"username": "me"}}, id="no password"),
         pytest.param({"tls": {"ca_pem": CERT}}, id="certificate on PLAINTEXT"),
         pytest.param({"interval_seconds": float("inf")}, id="endless interval"),
         pytest.param({"nme": "x"}, id="unknown key"),

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote_plus, unquote, urlsplit
 
 from monitor.cli.yaml_document import printable
 from monitor.errors import SettingsError, UsageError
-from monitor.settings import contradictions
+from monitor.settings import LoginFields, contradictions
 
 
 class Property(NamedTuple):
@@ -193,16 +194,49 @@ def _wrap(match: re.Match[str]) -> str:
 # --- what the properties mean -----------------------------------------------------------------------------
 
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-_MODULE_OF = {"PLAIN": "PlainLoginModule", "SCRAM-SHA-256": "ScramLoginModule", "SCRAM-SHA-512": "ScramLoginModule"}
+_MODULE_OF = {
+    "PLAIN": "PlainLoginModule",
+    "SCRAM-SHA-256": "ScramLoginModule",
+    "SCRAM-SHA-512": "ScramLoginModule",
+    "OAUTHBEARER": "OAuthBearerLoginModule",
+    "GSSAPI": "Krb5LoginModule",
+}
+_MECHANISMS = ", ".join(_MODULE_OF)
 
 SASL_PROPERTIES = {
     "sasl.mechanism": "sasl.mechanism",
     "sasl.mechanisms": "sasl.mechanism",
-    "sasl.jaas.config": "sasl.username, sasl.password",
+    "sasl.jaas.config": "sasl.username, sasl.password; sasl.client_id, sasl.client_secret, sasl.scope, "
+    "sasl.extensions, sasl.token_ca_file; sasl.kerberos_service_name",
     "sasl.username": "sasl.username",
     "sasl.password": "sasl.password",
+    "sasl.oauthbearer.token.endpoint.url": "sasl.token_endpoint; sasl.token_file, with file:",
+    "sasl.oauthbearer.client.credentials.client.id": "sasl.client_id",
+    "sasl.oauthbearer.client.id": "sasl.client_id",
+    "sasl.oauthbearer.client.credentials.client.secret": "sasl.client_secret",
+    "sasl.oauthbearer.client.secret": "sasl.client_secret",
+    "sasl.oauthbearer.scope": "sasl.scope",
+    "sasl.oauthbearer.extensions": "sasl.extensions",
+    "https.ca.location": "sasl.token_ca_file",
+    "sasl.kerberos.service.name": "sasl.kerberos_service_name",
 }
 """Kafka's and librdkafka's names for the fields of ``monitor.settings.Sasl``."""
+
+_CHOICES = {
+    "sasl.login.callback.handler.class": ("OAuthBearerLoginCallbackHandler",),
+    "sasl.oauthbearer.jwt.retriever.class": (
+        "DefaultJwtRetriever",
+        "ClientCredentialsJwtRetriever",
+        "FileJwtRetriever",
+    ),
+    "sasl.oauthbearer.method": ("oidc",),
+    "sasl.oauthbearer.grant.type": ("client_credentials",),
+}
+"""Properties of OAUTHBEARER that say how to come by a token, and the values, after the last dot, that are understood.
+
+Those of Kafka's own classes: ``OAuthBearerLoginCallbackHandler`` (KIP-768) and the retrievers of KIP-1139; of
+librdkafka the method oidc.
+"""
 
 TLS_PROPERTIES = {
     "ssl.truststore.location": "ca_file",
@@ -230,23 +264,39 @@ _STORES = {
 
 _READ = frozenset({
     "bootstrap.servers", "security.protocol", "ssl.truststore.type", "ssl.keystore.type",
-    "ssl.endpoint.identification.algorithm", "enable.ssl.certificate.verification", *SASL_PROPERTIES, *TLS_PROPERTIES,
+    "ssl.endpoint.identification.algorithm", "enable.ssl.certificate.verification",
+    "sasl.oauthbearer.header.urlencode", *_CHOICES, *SASL_PROPERTIES, *TLS_PROPERTIES,
 })  # fmt: skip
 
 _WITHOUT_EFFECT = frozenset({
     "ssl.truststore.password", "ssl.keystore.password", "ssl.protocol", "ssl.enabled.protocols", "ssl.provider",
     "ssl.cipher.suites", "ssl.keymanager.algorithm", "ssl.trustmanager.algorithm", "ssl.secure.random.implementation",
-    "sasl.kerberos.service.name", "security.providers",
+    "security.providers", "sasl.kerberos.kinit.cmd", "sasl.kerberos.ticket.renew.window.factor",
+    "sasl.kerberos.ticket.renew.jitter", "sasl.kerberos.min.time.before.relogin", "sasl.login.refresh.window.factor",
+    "sasl.login.refresh.window.jitter", "sasl.login.refresh.min.period.seconds", "sasl.login.refresh.buffer.seconds",
+    "sasl.login.connect.timeout.ms", "sasl.login.read.timeout.ms", "sasl.login.retry.backoff.ms",
+    "sasl.login.retry.backoff.max.ms", "sasl.oauthbearer.scope.claim.name", "sasl.oauthbearer.sub.claim.name",
+    "sasl.oauthbearer.jwt.validator.class", "sasl.oauthbearer.clock.skew.seconds",
 })  # fmt: skip
-"""Known, and nothing that is needed: Python's TLS picks protocol and ciphers, and PEM stores have no password."""
+"""Known, and nothing that is needed: Python's TLS picks protocol and ciphers, PEM stores have no password, tickets are
+renewed by who made them, and a token's claims are the broker's to check."""
 
 _JAVA = "names Java code, which cannot be run here: "
 _REFUSED = {
     "sasl.client.callback.handler.class": f"{_JAVA}log in with a user name and a password",
-    "sasl.login.callback.handler.class": f"{_JAVA}log in with a user name and a password",
     "sasl.login.class": f"{_JAVA}log in with a user name and a password",
     "ssl.engine.factory.class": f"{_JAVA}give the certificates as PEM",
     "config.providers": "is not supported: write the values into the file",
+    "sasl.oauthbearer.config": "makes an unsecured token, which is not supported: name a token endpoint",
+    **dict.fromkeys(
+        (
+            "sasl.oauthbearer.assertion.algorithm",
+            "sasl.oauthbearer.assertion.file",
+            "sasl.oauthbearer.assertion.private.key.file",
+            "sasl.oauthbearer.assertion.private.key.pem",
+        ),
+        "asks by an assertion, which is not supported: give client id and secret",
+    ),
 }
 
 
@@ -296,6 +346,10 @@ class _Translation:
                 self._complain(name, f"is not a property of Kafka clients: did you mean {meant[0]}?")
         for name in self._set.keys() & _REFUSED.keys():
             self._complain(name, _REFUSED[name])
+        for name in self._set.keys() & _CHOICES.keys():
+            if self._word(name).rpartition(".")[2] not in _CHOICES[name]:
+                understood = " or ".join(_CHOICES[name])
+                self._complain(name, f"says to do what is not supported here: understood is {understood}")
 
     def _protocol(self) -> str:
         name = "security.protocol"
@@ -317,19 +371,20 @@ class _Translation:
         mechanism = self._word(name).upper()
         if mechanism not in _MODULE_OF:
             what = f"{printable(mechanism)[:40]} is not supported" if mechanism else "is missing (it would be GSSAPI)"
-            self._complain(name, f"{what}: use one of {', '.join(_MODULE_OF)}")
+            self._complain(name, f"{what}: use one of {_MECHANISMS}")
             return None
-        login = self._jaas_login(mechanism) if "sasl.jaas.config" in self._set else self._plain_login()
-        return login and {"mechanism": mechanism, **login}
+        options = self._jaas_options(mechanism)
+        if options is None:
+            return None
+        ways = {"OAUTHBEARER": self._by_token, "GSSAPI": self._by_kerberos}
+        login = ways.get(mechanism, self._by_password)(options)
+        return None if login is None else {"mechanism": mechanism, **login}
 
-    def _plain_login(self) -> dict[str, Any] | None:
-        if {"sasl.username", "sasl.password"} <= self._set.keys():
-            return {"username": self._set["sasl.username"].value, "password": self._set["sasl.password"].value}
-        self._complain("sasl.jaas.config", "is missing: add it, or sasl.username and sasl.password")
-        return None
-
-    def _jaas_login(self, mechanism: str) -> dict[str, Any] | None:
+    def _jaas_options(self, mechanism: str) -> Mapping[str, str] | None:
+        """Return the options of the JAAS line, none if there is no such line, None if it is wrong."""
         name = "sasl.jaas.config"
+        if name not in self._set:
+            return {}
         try:
             login = parse_jaas(self._set[name].value)
         except ValueError as exc:
@@ -337,13 +392,75 @@ class _Translation:
             return None
         if login.module.rpartition(".")[2] != _MODULE_OF[mechanism]:
             self._complain(name, f"names another login module than {mechanism} needs: {_MODULE_OF[mechanism]}")
-        elif login.options.get("tokenauth", "").lower() == "true":
-            self._complain(name, "logs in by delegation token, which is not supported: use a user name and a password")
-        elif not login.options.get("username") or "password" not in login.options:
-            self._complain(name, 'should give username="…" and password="…"')
+            return None
+        return login.options
+
+    def _by_password(self, options: Mapping[str, str]) -> dict[str, Any] | None:
+        if "sasl.jaas.config" not in self._set:
+            if {"sasl.username", "sasl.password"} <= self._set.keys():
+                return {"username": self._set["sasl.username"].value, "password": self._set["sasl.password"].value}
+            self._complain("sasl.jaas.config", "is missing: add it, or sasl.username and sasl.password")
+        elif options.get("tokenauth", "").lower() == "true":
+            text = "logs in by delegation token, which is not supported: use a user name and a password"
+            self._complain("sasl.jaas.config", text)
+        elif not options.get("username") or "password" not in options:
+            self._complain("sasl.jaas.config", 'should give username="…" and password="…"')
         else:
-            return {"username": login.options["username"], "password": login.options["password"]}
+            return {"username": options["username"], "password": options["password"]}
         return None
+
+    def _by_token(self, options: Mapping[str, str]) -> dict[str, Any] | None:
+        endpoint = "sasl.oauthbearer.token.endpoint.url"
+        extensions = [f"{name[10:]}={value}" for name, value in options.items() if name.startswith("extension_")]
+        extensions += [each.strip() for each in self._word("sasl.oauthbearer.extensions").split(",") if each.strip()]
+        found: dict[str, Any] = {"extensions": tuple(extensions)} if extensions else {}
+        url = self._word(endpoint)
+        if any(name.startswith("unsecuredLogin") for name in options):
+            self._complain("sasl.jaas.config", f"makes an unsecured token, which is not supported: add {endpoint}")
+        elif not url:
+            self._complain(endpoint, "is missing: OAUTHBEARER needs a token endpoint, or file: and a path")
+        elif url.lower().startswith("file:"):
+            return {"token_file": Path(unquote(urlsplit(url).path)), **found}
+        elif credentials := self._client_credentials(options):
+            return {"token_endpoint": url, **credentials, **found}
+        return None
+
+    def _client_credentials(self, options: Mapping[str, str]) -> dict[str, Any] | None:
+        client, alias = "sasl.oauthbearer.client.credentials.client", "sasl.oauthbearer.client"
+        who = self._value(f"{client}.id", f"{alias}.id") or options.get("clientId", "")
+        secret = self._value(f"{client}.secret", f"{alias}.secret") or options.get("clientSecret", "")
+        if not who or not secret:
+            ways = f'give {client}.id and {client}.secret, or clientId="…" and clientSecret="…" in sasl.jaas.config'
+            self._complain("sasl.jaas.config", f"leaves open who asks for a token: {ways}")
+            return None
+        encode = "sasl.oauthbearer.header.urlencode"
+        if self._word(encode).lower() == "true" and (quote_plus(who), quote_plus(secret)) != (who, secret):
+            self._complain(encode, "is not supported where client id or secret has special characters: leave it out")
+        at_will = {
+            "scope": self._word("sasl.oauthbearer.scope") or options.get("scope"),
+            "token_ca_file": self._token_ca(options),
+        }
+        given = {name: value for name, value in at_will.items() if value}
+        return {"client_id": who, "client_secret": secret, **given}
+
+    def _value(self, *names: str) -> str:
+        return next((self._set[name].value for name in names if name in self._set), "")
+
+    def _token_ca(self, options: Mapping[str, str]) -> Path | None:
+        """Return whom to trust at the token endpoint, which Java says in the JAAS line."""
+        store = options.get("ssl.truststore.location")
+        if store and options.get("ssl.truststore.type", "JKS").upper() != "PEM":
+            text = 'names a Java key store, which is not read: export it as PEM and add ssl.truststore.type="PEM"'
+            self._complain("sasl.jaas.config", text)
+        ca = self._word("https.ca.location") or store
+        return Path(ca) if ca else None
+
+    def _by_kerberos(self, options: Mapping[str, str]) -> dict[str, Any]:
+        if options.get("keyTab") or options.get("useKeyTab", "").lower() == "true":
+            ways = "log in by a ticket: kinit -kt KEYTAB PRINCIPAL, or set KRB5_CLIENT_KTNAME, and take keyTab out"
+            self._complain("sasl.jaas.config", f"names a key table, which is not read from here: {ways}")
+        service = self._word("sasl.kerberos.service.name") or options.get("serviceName")
+        return {"kerberos_service_name": service} if service else {}
 
     def _tls(self, protocol: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -354,7 +471,8 @@ class _Translation:
                 origins[field] = name
         if not values.keys() & {"cert_file", "cert_pem"} and "key_password" in values:
             del values["key_password"]  # Kafka does not mind a password without a key
-        for field, text in contradictions(protocol, has_sasl=protocol.startswith("SASL_"), tls=values.keys()):
+        login = LoginFields("", frozenset()) if protocol.startswith("SASL_") else None  # what it lacks has been said
+        for field, text in contradictions(protocol, sasl=login, tls=values.keys()):
             self._complain(origins[field.removeprefix("tls.")], f"as {field}: {text}")
         return {**values, "check_hostname": self._checks_hostname()}
 

@@ -75,7 +75,11 @@ def _security(cluster: Cluster) -> str:
 
     parts: list[str] = [cluster.security_protocol]
     if cluster.sasl is not None:
-        parts.append(f"{cluster.sasl.mechanism} as {printable(cluster.sasl.username)}")
+        who = cluster.sasl.username or cluster.sasl.client_id
+        file = cluster.sasl.token_file
+        parts.append(cluster.sasl.mechanism)
+        parts += [f"as {printable(who)}"] if who is not None else []
+        parts += [f"by the token in {printable(str(file))}"] if file is not None else []
     if cluster.tls.cert_file is not None or cluster.tls.cert_pem is not None:
         parts.append("with a client certificate")
     if not cluster.tls.check_hostname:

@@ -21,7 +21,7 @@ from monitor.cli.options import Where
 from monitor.cli.yaml_document import Complaint, Document, YamlSyntaxError, path_text, printable
 from monitor.cli.yaml_document import Path as KeyPath
 from monitor.errors import SettingsError, UsageError
-from monitor.settings import CONTRADICTION, Cluster, Settings, Tls, contradictions, repeated_names
+from monitor.settings import CONTRADICTION, Cluster, LoginFields, Sasl, Settings, Tls, contradictions, repeated_names
 
 DEFAULT_FILE = "streamgauge.yml"
 VARIABLE = "STREAMGAUGE_CONFIG"
@@ -251,10 +251,21 @@ def _between_fields(document: Document) -> Iterator[Complaint]:
         tls = cluster.get("tls")
         given = tls.keys() & Tls.model_fields.keys() if isinstance(tls, dict) else set()
         if protocol in protocols:
-            for field, text in contradictions(protocol, has_sasl="sasl" in cluster, tls=given):
+            for field, text in contradictions(protocol, sasl=_login(cluster), tls=given):
                 path: KeyPath = ("clusters", index, *field.split("."))
                 yield Complaint(document.line(path), path, f"{path_text(path)}: {text}")
     yield from _repeated_clusters(clusters, document)
+
+
+def _login(cluster: dict[Any, Any]) -> LoginFields | None:
+    """Return what a cluster's log-in sets; of one that is no mapping, only that it is there."""
+    sasl = cluster.get("sasl")
+    if isinstance(sasl, dict):
+        return LoginFields(str(sasl.get("mechanism", _MECHANISM)), sasl.keys() & Sasl.model_fields.keys())
+    return LoginFields("", frozenset()) if "sasl" in cluster else None
+
+
+_MECHANISM = Sasl.model_fields["mechanism"].default
 
 
 def _repeated_clusters(clusters: list[Any], document: Document) -> Iterator[Complaint]:
@@ -285,10 +296,11 @@ def cluster_complaints(cluster: Cluster) -> Iterator[tuple[str, str]]:
     except SettingsError as exc:
         for text in exc.complaints:
             yield "bootstrap_servers", text.removeprefix("bootstrap_servers").lstrip(": ")
-    for field in ("ca_file", "cert_file", "key_file"):
-        path: Path | None = getattr(cluster.tls, field)
+    named = {f"tls.{field}": getattr(cluster.tls, field) for field in ("ca_file", "cert_file", "key_file")}
+    named |= {f"sasl.{field}": getattr(cluster.sasl, field, None) for field in ("token_ca_file", "token_file")}
+    for field, path in named.items():
         if path is not None and not path.is_file():
-            yield f"tls.{field}", f"there is no file {path}: check the path"
+            yield field, f"there is no file {path}: check the path"
 
 
 # --- without a file -------------------------------------------------------------------------------------

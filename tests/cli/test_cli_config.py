@@ -106,6 +106,31 @@ def test_check_takes_client_properties(run, in_folder):
     assert SECRET not in result.output
 
 
+@pytest.mark.parametrize(
+    ("login", "said"),
+    [
+        pytest.param(
+            "{mechanism: OAUTHBEARER, token_endpoint: 'https://x/t', client_id: me, client_secret: hunter2}",
+            "OAUTHBEARER as me",
+            id="by an endpoint's token",
+        ),
+        pytest.param(
+            "{mechanism: OAUTHBEARER, token_file: s.yml}", "OAUTHBEARER by the token in s.yml", id="by a file's token"
+        ),
+        pytest.param("{mechanism: GSSAPI}", "GSSAPI", id="by Kerberos"),
+    ],
+)
+def test_check_says_who_logs_in(run, in_folder, login, said):
+    """Each mechanism is named with who logs in by it, as far as the settings know, and without the secret."""
+    head = "clusters:\n  - bootstrap_servers: x:1\n    security_protocol: SASL_PLAINTEXT\n"
+    (in_folder / "s.yml").write_text(f"{head}    sasl: {login}\n")
+
+    result = run("config", "check", "--config", "s.yml")
+
+    assert f"cluster default: x:1, SASL_PLAINTEXT {said}" == result.stdout.splitlines()[1]
+    assert SECRET not in result.output
+
+
 def test_the_schema_is_json_and_names_everything(run):
     """The schema is JSON, knows every key, and refuses others."""
     schema = json.loads(run("config", "schema").stdout)
@@ -114,9 +139,9 @@ def test_the_schema_is_json_and_names_everything(run):
     assert schema["additionalProperties"] is False
     known = {key for part in [schema, *schema["$defs"].values()] for key in part["properties"]}
     assert {name for _, model in models() for name in model.model_fields} == known
-    assert {"format": "password", "writeOnly": True} == {
-        key: schema["$defs"]["Sasl"]["properties"]["password"][key] for key in ("format", "writeOnly")
-    }
+    secret = {"format": "password", "type": "string", "writeOnly": True}
+    sasl = schema["$defs"]["Sasl"]["properties"]
+    assert [secret, secret] == [sasl[name]["anyOf"][0] for name in ("password", "client_secret")]
 
 
 @pytest.mark.parametrize("model", dict.fromkeys(model for _, model in models()), ids=lambda model: model.__name__)

@@ -17,6 +17,9 @@ from monitor.settings import Cluster
 SECRET = "hunter2"
 PLAIN_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+OAUTH_LOGIN = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule"
+KERBEROS_LOGIN = "com.sun.security.auth.module.Krb5LoginModule"
+MECHANISMS = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, GSSAPI"
 CA = trustme.CA()
 CERT = CA.issue_cert("localhost")
 CA_PEM = CA.cert_pem.bytes().decode()
@@ -178,6 +181,9 @@ def test_jaas_lines_that_are_wrong(text, expected):
 
 # --- meaning ----------------------------------------------------------------------------------------------------
 
+OAUTH = "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=OAUTHBEARER\n"
+URL = "sasl.oauthbearer.token.endpoint.url="
+CREDENTIALS = {"token_endpoint": "https://x/t", "client_id": "me", "client_secret": SECRET}
 SASL = f'sasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config={SCRAM_LOGIN} required username="me" password="{SECRET}";\n'
 
 
@@ -207,6 +213,68 @@ SASL = f'sasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config={SCRAM_LOGIN} required u
                 "tls": {"ca_file": Path("ca.pem"), "check_hostname": True},
             },
             id="librdkafka's names",
+        ),
+        pytest.param(
+            f"{OAUTH}{URL}https://x/t\nsasl.login.callback.handler.class=org.apache.kafka.common.security.oauthbearer.secured.OAuthBearerLoginCallbackHandler\n"
+            f'sasl.jaas.config={OAUTH_LOGIN} required clientId="me" clientSecret="{SECRET}" scope="kafka" '
+            'extension_logicalCluster="lkc-1" ssl.truststore.type="PEM" ssl.truststore.location="/t.pem";',
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl": {
+                    "mechanism": "OAUTHBEARER",
+                    **CREDENTIALS,
+                    "scope": "kafka",
+                    "token_ca_file": Path("/t.pem"),
+                    "extensions": ("logicalCluster=lkc-1",),
+                },
+            },
+            id="client credentials in the JAAS line",
+        ),
+        pytest.param(
+            f"{OAUTH}{URL}https://x/t\nsasl.oauthbearer.client.credentials.client.id=me\n"
+            f"sasl.oauthbearer.client.credentials.client.secret={SECRET}\nsasl.oauthbearer.scope=kafka\n"
+            "sasl.oauthbearer.jwt.retriever.class=org.apache.kafka.common.security.oauthbearer.ClientCredentialsJwtRetriever\n"
+            f'sasl.jaas.config={OAUTH_LOGIN} required clientId="other" clientSecret="other";',
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl": {"mechanism": "OAUTHBEARER", **CREDENTIALS, "scope": "kafka"},
+            },
+            id="client credentials by KIP-1139, which win over the JAAS line",
+        ),
+        pytest.param(
+            f"{OAUTH}{URL}https://x/t\nsasl.oauthbearer.method=oidc\nsasl.oauthbearer.client.id=me\n"
+            f"sasl.oauthbearer.client.secret={SECRET}\nsasl.oauthbearer.extensions=a=b, c=d\nhttps.ca.location=ca.pem",
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl": {
+                    "mechanism": "OAUTHBEARER",
+                    **CREDENTIALS,
+                    "token_ca_file": Path("ca.pem"),
+                    "extensions": ("a=b", "c=d"),
+                },
+            },
+            id="client credentials in librdkafka's names",
+        ),
+        pytest.param(
+            f"{OAUTH}{URL}file:///var/run/a%20token\nsasl.jaas.config={OAUTH_LOGIN} required;",
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl": {"mechanism": "OAUTHBEARER", "token_file": Path("/var/run/a token")},
+            },
+            id="token in a file",
+        ),
+        pytest.param(
+            f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism=GSSAPI\nsasl.kerberos.service.name=broker\nsasl.jaas.config={KERBEROS_LOGIN} required useTicketCache=true;",
+            {
+                "security_protocol": "SASL_PLAINTEXT",
+                "sasl": {"mechanism": "GSSAPI", "kerberos_service_name": "broker"},
+            },
+            id="Kerberos by a ticket",
+        ),
+        pytest.param(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=GSSAPI",
+            {"security_protocol": "SASL_PLAINTEXT", "sasl": {"mechanism": "GSSAPI"}},
+            id="Kerberos without anything",
         ),
         pytest.param(
             "security.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location=/t.pem\nssl.truststore.password=x\n"
@@ -260,9 +328,17 @@ def test_what_properties_mean(text, expected):
         pytest.param("security.protocol=TLS", "1 security.protocol should be one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL, not 'TLS'", id="protocol"),
         pytest.param(SASL, "1 sasl.mechanism has no effect without security.protocol: add security.protocol=SASL_SSL or SASL_PLAINTEXT", id="no protocol"),
         pytest.param("ssl.ca.location=x", "1 ssl.ca.location has no effect without security.protocol: add security.protocol=SSL", id="no protocol for TLS"),
-        pytest.param("security.protocol=SASL_SSL\nsasl.mechanism=GSSAPI", "2 sasl.mechanism GSSAPI is not supported: use one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", id="Kerberos"),
-        pytest.param("security.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER", "2 sasl.mechanism OAUTHBEARER is not supported: use one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", id="OAuth"),
-        pytest.param("security.protocol=SASL_SSL", "1 sasl.mechanism is missing (it would be GSSAPI): use one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", id="no mechanism"),
+        pytest.param("security.protocol=SASL_SSL\nsasl.mechanism=anonymous", f"2 sasl.mechanism ANONYMOUS is not supported: use one of {MECHANISMS}", id="mechanism"),
+        pytest.param("security.protocol=SASL_SSL", f"1 sasl.mechanism is missing (it would be GSSAPI): use one of {MECHANISMS}", id="no mechanism"),
+        pytest.param(OAUTH, "1 sasl.oauthbearer.token.endpoint.url is missing: OAUTHBEARER needs a token endpoint, or file: and a path", id="no token endpoint"),
+        pytest.param(OAUTH + f"{URL}https://x/t\nsasl.oauthbearer.client.credentials.client.id=me", "1 sasl.jaas.config leaves open who asks for a token: give sasl.oauthbearer.client.credentials.client.id and sasl.oauthbearer.client.credentials.client.secret, or clientId=\"…\" and clientSecret=\"…\" in sasl.jaas.config", id="no client secret"),
+        pytest.param(OAUTH + f'sasl.jaas.config={OAUTH_LOGIN} required unsecuredLoginStringClaim_sub="me";', "3 sasl.jaas.config makes an unsecured token, which is not supported: add sasl.oauthbearer.token.endpoint.url", id="unsecured token"),
+        pytest.param(OAUTH + f'{URL}file:/t\nsasl.jaas.config={PLAIN_LOGIN} required;', "4 sasl.jaas.config names another login module than OAUTHBEARER needs: OAuthBearerLoginModule", id="module of another mechanism"),
+        pytest.param(OAUTH + f"{URL}file:/t\nsasl.login.callback.handler.class=com.example.Vault", "4 sasl.login.callback.handler.class says to do what is not supported here: understood is OAuthBearerLoginCallbackHandler", id="handler of one's own"),
+        pytest.param(OAUTH + f"{URL}file:/t\nsasl.oauthbearer.jwt.retriever.class=org.apache.kafka.common.security.oauthbearer.JwtBearerJwtRetriever", "4 sasl.oauthbearer.jwt.retriever.class says to do what is not supported here: understood is DefaultJwtRetriever or ClientCredentialsJwtRetriever or FileJwtRetriever", id="retriever by assertion"),
+        pytest.param(OAUTH + f"{URL}https://x/t\nsasl.oauthbearer.client.id=me\nsasl.oauthbearer.client.secret={SECRET}+\nsasl.oauthbearer.header.urlencode=true", "6 sasl.oauthbearer.header.urlencode is not supported where client id or secret has special characters: leave it out", id="encoded secret"),
+        pytest.param(OAUTH + f'{URL}https://x/t\nsasl.jaas.config={OAUTH_LOGIN} required clientId="me" clientSecret="{SECRET}" ssl.truststore.location="/t.jks";', '4 sasl.jaas.config names a Java key store, which is not read: export it as PEM and add ssl.truststore.type="PEM"', id="Java store for the endpoint"),
+        pytest.param(f'security.protocol=SASL_SSL\nsasl.mechanism=GSSAPI\nsasl.jaas.config={KERBEROS_LOGIN} required useKeyTab=true keyTab="/k" principal="me";', "3 sasl.jaas.config names a key table, which is not read from here: log in by a ticket: kinit -kt KEYTAB PRINCIPAL, or set KRB5_CLIENT_KTNAME, and take keyTab out", id="key table"),
         pytest.param("security.protocol=SASL_SSL\nsasl.mechanism=PLAIN", "1 sasl.jaas.config is missing: add it, or sasl.username and sasl.password", id="no log-in"),
         pytest.param(f"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config={SCRAM_LOGIN} required;", "3 sasl.jaas.config names another login module than PLAIN needs: PlainLoginModule", id="other module"),
         pytest.param(f'security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config={PLAIN_LOGIN} required username="a";', '3 sasl.jaas.config should give username="…" and password="…"', id="no password"),
@@ -275,7 +351,7 @@ def test_what_properties_mean(text, expected):
         pytest.param(f"security.protocol=SSL\nssl.ca.location=x\nssl.truststore.certificates={one_line(CA_PEM)}", "3 ssl.truststore.certificates as tls.ca_pem: give ca_file or ca_pem, not both", id="two authorities"),
         pytest.param("security.protocol=SSL\nenable.ssl.certificate.verification=false", "2 enable.ssl.certificate.verification cannot be switched off: name the authority with ssl.ca.location", id="no verification"),
         pytest.param("security.protocol=SSL\nssl.endpoint.identification.algorithm=ldaps", "2 ssl.endpoint.identification.algorithm should be https, or empty to accept any host name", id="algorithm"),
-        pytest.param("sasl.login.callback.handler.class=x\nsecurity.protocol=PLAINTEXT", "1 sasl.login.callback.handler.class names Java code, which cannot be run here: log in with a user name and a password", id="Java code"),
+        pytest.param("sasl.login.class=x\nsecurity.protocol=PLAINTEXT", "1 sasl.login.class names Java code, which cannot be run here: log in with a user name and a password", id="Java code"),
         pytest.param("config.providers=file", "1 config.providers is not supported: write the values into the file", id="config providers"),
         pytest.param("security.protocl=SSL", "1 security.protocl is not a property of Kafka clients: did you mean security.protocol?", id="slip of the pen"),
     ],

@@ -187,6 +187,27 @@ HEAD = "clusters:\n  - bootstrap_servers: x:1\n"
             id="log-in missing",
         ),
         pytest.param(
+            HEAD + "    security_protocol: SASL_SSL\n    sasl:\n      username: a\n",
+            "4: clusters[0].sasl.password: is missing: PLAIN logs in with username and password",
+            id="password missing",
+        ),
+        pytest.param(
+            HEAD + "    security_protocol: SASL_SSL\n    sasl: hello\n",
+            "4: clusters[0].sasl should hold keys, each as KEY: VALUE",
+            id="text for a log-in",
+        ),
+        pytest.param(
+            HEAD + "    security_protocol: SASL_SSL\n    sasl: {mechanism: OAUTHBEARER, token_file: nowhere}\n",
+            "4: clusters[0].sasl.token_file: there is no file {folder}/nowhere: check the path",
+            id="token file that is not there",
+        ),
+        pytest.param(
+            HEAD
+            + "    security_protocol: SASL_SSL\n    sasl: {mechanism: OAUTHBEARER, token_endpoint: 'x:1', client_id: a, client_secret: b}\n",  # noqa: E501
+            "4: clusters[0].sasl.token_endpoint: is no URL: write for example https://login.example.com/oauth2/token",
+            id="endpoint that is no URL",
+        ),
+        pytest.param(
             HEAD + "    sasl: {username: a, password: b}\n",
             "3: clusters[0].sasl: would not be used with security_protocol PLAINTEXT: choose SASL_PLAINTEXT or SASL_SSL, "  # noqa: E501
             "or take sasl out",

@@ -250,7 +250,7 @@ def _options(cluster: Cluster) -> dict[str, Any]:
         options |= {
             "sasl_mechanism": cluster.sasl.mechanism,
             "sasl_plain_username": cluster.sasl.username,
-            "sasl_plain_password": cluster.sasl.password.get_secret_value(),
+            "sasl_plain_password": cluster.sasl.password and cluster.sasl.password.get_secret_value(),
         }
     return options
 
