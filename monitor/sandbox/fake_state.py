@@ -368,6 +368,20 @@ class Truth:
             for group in self.groups.values():
                 group.commits.pop(name, None)
 
+    def add_partitions(self, name: str, leaders: Sequence[int]) -> None:
+        """Add empty partitions to a topic, one a leader; each has as many replicas as the topic's first."""
+        topic, count = self.topics[name], len(leaders)
+        ids = list(self.brokers)
+        width = len(topic.replicas[0])
+        topic.leader = np.append(topic.leader, leaders).astype(np.int32)
+        topic.replicas += [tuple(ids[(ids.index(id_) + i) % len(ids)] for i in range(width)) for id_ in leaders]
+        topic.log_start, topic.log_end, topic.last_stable = (
+            np.append(column, np.zeros(count, np.int64))
+            for column in (topic.log_start, topic.log_end, topic.last_stable)
+        )
+        topic.leader_epoch = np.append(topic.leader_epoch, np.zeros(count, np.int32))
+        topic.runs += [()] * count
+
     def append(self, topic: str, partition: int, count: int, *, timestamp_ms: int, step_ms: int = 0) -> None:
         """Write records at the end of a partition; ``step_ms`` (0 or more) lies between two of them."""
         self.topics[topic].append(partition, count, timestamp_ms, step_ms)

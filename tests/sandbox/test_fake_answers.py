@@ -654,7 +654,7 @@ def test_a_coordinator_that_is_behind_answers_from_what_it_has():
     older.commit("orders", 0, 41)
 
     truth.behind["billing"] = older
-    assert (0, {("orders", 0): (41, "", -1)}) == fetch(truth, 9, ["billing"])["billing"]
+    assert (0, {("orders", 0): (41, "", 0)}) == fetch(truth, 9, ["billing"])["billing"]
 
     truth.behind["billing"] = None
     assert (0, {}) == fetch(truth, 9, ["billing"])["billing"]
@@ -662,6 +662,20 @@ def test_a_coordinator_that_is_behind_answers_from_what_it_has():
 
     truth.behind.clear()
     assert 58 == fetch(truth, 9, ["billing"])["billing"][1]["orders", 0][0]
+
+
+def test_partitions_can_be_added():
+    """New partitions are empty, and have their leaders and as many replicas as the others."""
+    truth = story()
+
+    truth.add_partitions("orders", [2, 3])
+
+    shown = next(topic for topic in metadata(truth, 12).topics if topic.name == "orders").partitions
+    assert [(4, 2, (2, 3)), (5, 3, (3, 1))] == [
+        (each.partition_index, each.leader_id, each.replica_nodes) for each in shown[4:]
+    ]
+    truth.append("orders", 5, 3, timestamp_ms=HOUR)
+    assert [0, 3] == truth.topics["orders"].log_end[4:].tolist()
 
 
 def test_large_columns_cost_little():
