@@ -9,6 +9,7 @@ an unknown value is a series that is absent, never a zero.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -179,6 +180,15 @@ def _state_flags(report: ClusterReport) -> Int64s:
 
 def _protocol_known(report: ClusterReport) -> Int64s:
     return np.fromiter((1 if each.protocol else UNKNOWN for each in report.groups), np.int64)
+
+
+def _owned(report: ClusterReport) -> Int64s:
+    return np.ones(sum(len(owner.assigned) for each in report.groups for owner in each.owners), np.int64)
+
+
+def _finding_counts(report: ClusterReport) -> Int64s:
+    counts = Counter(finding.kind for finding in report.findings)
+    return np.array([counts[kind] for kind in finding_kinds(report)], np.int64)
 
 
 def _last_success(report: ClusterReport) -> Floats:
@@ -363,6 +373,15 @@ METRICS: tuple[Metric, ...] = (
         opt_in="lost_records",
     ),
     Metric(
+        "streamgauge_consumer_partition_owner_info",
+        Type.GAUGE,
+        "bool",
+        Level.OWNER,
+        "Always 1: the member that owns the partition, as labels.",
+        _owned,
+        opt_in="owner_info",
+    ),
+    Metric(
         "streamgauge_topic_records_total",
         Type.COUNTER,
         "records",
@@ -450,6 +469,14 @@ METRICS: tuple[Metric, ...] = (
         "Records in the offset ranges of those micro-batches: an upper bound where topics are compacted or "
         "transactional.",
         _spark_count(lambda facts: facts.input_rows_total),
+    ),
+    Metric(
+        "streamgauge_findings",
+        Type.GAUGE,
+        "findings",
+        Level.FINDING,
+        "Findings about the cluster's data right now, by kind.",
+        _finding_counts,
     ),
     Metric(
         "streamgauge_observe_duration_seconds",

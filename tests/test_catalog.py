@@ -30,6 +30,8 @@ CONTRACT = {
     "streamgauge_consumer_sum_lost_records": ("gauge", CONSUMER),
     "streamgauge_consumer_objective_seconds": ("gauge", CONSUMER),
     "streamgauge_consumer_members": ("gauge", CONSUMER),
+    "streamgauge_consumer_partition_owner_info": ("gauge", (*POSITION, "client_id", "member_id", "host")),
+    "streamgauge_findings": ("gauge", ("cluster", "finding")),
     "streamgauge_consumer_records_total": ("counter", (*CONSUMER, "topic")),
     "streamgauge_consumer_partitions": ("gauge", (*CONSUMER, "status")),
     "streamgauge_consumer_health": ("gauge", (*CONSUMER, "health")),

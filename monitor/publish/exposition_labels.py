@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from monitor.catalog import GROUP_STATES, LABELS, PARTITION_STATUSES, Level
+from monitor.catalog import GROUP_STATES, LABELS, PARTITION_STATUSES, Level, finding_kinds, owner_rows
 from monitor.model import HEALTHS, ClusterReport, Consumer, Int32s
 
 
@@ -170,6 +170,30 @@ def _positions(report: ClusterReport) -> Rows:
     return Rows(heads, np.cumsum(begins, dtype=np.int32) - 1, tails, tail[layout.row])
 
 
+def _owners(report: ClusterReport) -> Rows:
+    return _one_a_row(
+        [
+            _opened(
+                Level.OWNER,
+                (
+                    report.name,
+                    *consumer,
+                    owned.topic,
+                    str(owned.partition),
+                    member.client_id,
+                    member.member_id,
+                    member.host,
+                ),
+            )
+            for consumer, owned, member in owner_rows(report)
+        ]
+    )
+
+
+def _findings(report: ClusterReport) -> Rows:
+    return _one_a_row([_opened(Level.FINDING, (report.name, kind)) for kind in finding_kinds(report)])
+
+
 def _spark(report: ClusterReport) -> Rows:
     consumers = report.positions.layout.consumers
     return _one_a_row([_opened(Level.SPARK, (report.name, *consumers[index])) for index in report.spark])
@@ -189,6 +213,8 @@ _ROWS: Mapping[Level, Callable[[ClusterReport], Rows]] = MappingProxyType(
         Level.CONSUMER_HEALTH: _consumer_healths,
         Level.CONSUMER_STATE: _consumer_states,
         Level.CONSUMER_PROTOCOL: _consumer_protocols,
+        Level.OWNER: _owners,
+        Level.FINDING: _findings,
         Level.SPARK: _spark,
     }
 )
@@ -212,6 +238,7 @@ _KEYS: Mapping[Level, Callable[[ClusterReport], object]] = MappingProxyType(
             report.positions.layout.consumers,
             tuple(facts.protocol for facts in report.groups),
         ),
+        Level.OWNER: lambda report: tuple((facts.consumer, facts.owners) for facts in report.groups if facts.owners),
     }
 )
 

@@ -44,7 +44,7 @@ from monitor.publish.exposition_slots import PIECE_ROWS, SlotBlock, digits, slot
 from monitor.settings import Metrics
 
 P0, P1 = ("orders", 0), ("orders", 1)
-EVERYTHING = Metrics(committed_offset=True, lag_seconds_bound=True, lost_records=True)
+EVERYTHING = Metrics(committed_offset=True, lag_seconds_bound=True, lost_records=True, owner_info=True)
 HALF_A_MILLISECOND = 0.000_500_1
 STATES = (
     "Empty",
@@ -56,6 +56,7 @@ STATES = (
     "NotReady",
     "Dead",
 )
+FINDINGS = ("beyond_end", "clock_skew", "lost", "recreated", "rewound", "truncated")
 
 
 # --- making reports ----------------------------------------------------------------------------------
@@ -120,6 +121,7 @@ def expected(report: Report, metrics: Metrics) -> dict[tuple[str, frozenset], fl
         for name, labels, value in (
             *_rows_of_consumers(cluster),
             *_rows_of_positions(cluster, metrics),
+            *(_rows_of_owners(cluster) if metrics.owner_info else ()),
             *_other(cluster),
         )
         if value is not None and value != -1 and not math.isnan(value)
@@ -172,7 +174,18 @@ def _rows_of_positions(cluster, metrics: Metrics):
         yield "consumer_records_total", labels, pairs.records_total[i]
 
 
+def _rows_of_owners(cluster):
+    for facts in cluster.groups:
+        for member in facts.owners:
+            who = {**_who(facts.consumer), "client_id": member.client_id, "member_id": member.member_id}
+            for topic, partition in member.assigned:
+                labels = {**who, "host": member.host, "topic": topic, "partition": str(partition)}
+                yield "consumer_partition_owner_info", labels, 1
+
+
 def _other(cluster):
+    for kind in {*FINDINGS, *(finding.kind for finding in cluster.findings)}:
+        yield "findings", {"finding": kind}, sum(finding.kind == kind for finding in cluster.findings)
     partitions = cluster.partitions
     for row in range(len(partitions.layout)):
         topic, partition = partitions.layout.key(row)
