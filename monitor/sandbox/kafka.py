@@ -112,7 +112,9 @@ class Node:
         Raises:
             SandboxError: Java cannot be run.
         """
-        self._process = spawn(self._sandbox.command("kafka.Kafka", str(self.properties)), log=self.log)
+        self._process = spawn(
+            self._sandbox.command("kafka.Kafka", str(self.properties), folder=self.folder), log=self.log
+        )
 
     async def answered(self, wanted: set[int]) -> None:
         """Wait until it answers Metadata with these nodes.
@@ -259,14 +261,18 @@ class KafkaSandbox:
         finally:
             self._end(keep_logs=False)
 
-    def command(self, main: str, *arguments: str) -> list[str]:
-        """Return the command that runs a class of Kafka's, with a Java that starts fast and stays small."""
+    def command(self, main: str, *arguments: str, folder: Path | None = None) -> list[str]:
+        """Return the command that runs a class of Kafka's, for a node with this folder if it is one.
+
+        Java is told to start fast and to stay small.
+        """
         if self._java is None:
             raise SandboxError("this sandbox was not started: use it inside async with")
         return [
             str(self._java.executable),
             *(f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
             *_LOGGING,
+            *(() if folder is None else self._security.java_options(folder)),
             *("-cp", self._classpath, main, *arguments),
         ]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from monitor.errors import UsageError
 from monitor.sandbox.pem import pkcs8
+from monitor.sandbox.tokens import Issuer
 
 SSL = "SSL"
 MTLS = "MTLS"
@@ -21,6 +22,9 @@ SASL_SSL = "SASL_SSL"
 
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 MECHANISMS = ("PLAIN", *SCRAM)
+OAUTHBEARER = "OAUTHBEARER"
+
+_KEY_SET = "token-keys.json"
 
 _MODULES = "org.apache.kafka.common.security"
 _PROTOCOLS = {MTLS: "SSL"}
@@ -35,6 +39,7 @@ class Security:
         client_ca_pem: Who signs client certificates (PEM). Adds MTLS, TLS that wants a client certificate.
         users: Passwords by name, for SASL PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512. Adds SASL_PLAINTEXT and, with
             ``server_pem``, SASL_SSL. SCRAM users are written when a data folder is first used.
+        issuer: Whose tokens let in, by OAUTHBEARER on the same listeners; ``tokens.TokenEndpoint`` hands them out.
         authorizer: Let ACLs decide. Without one a user may do nothing; who comes without a name (PLAINTEXT, SSL)
             may do everything, as may ``super_users``.
         super_users: Principals such as "User:admin".
@@ -46,6 +51,7 @@ class Security:
     server_pem: str | None = None
     client_ca_pem: str | None = None
     users: Mapping[str, str] = field(default_factory=dict)
+    issuer: Issuer | None = None
     authorizer: bool = False
     super_users: tuple[str, ...] = ()
 
@@ -61,13 +67,18 @@ class Security:
                 raise UsageError(msg)
 
     @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """Return the names of the SASL mechanisms it lets in by."""
+        return (*(MECHANISMS if self.users else ()), *((OAUTHBEARER,) if self.issuer is not None else ()))
+
+    @property
     def listeners(self) -> tuple[str, ...]:
         """Return the names of the listeners it adds."""
         wanted = {
             SSL: self.server_pem,
             MTLS: self.client_ca_pem,
-            SASL_PLAINTEXT: self.users,
-            SASL_SSL: self.users and self.server_pem,
+            SASL_PLAINTEXT: self.mechanisms,
+            SASL_SSL: self.mechanisms and self.server_pem,
         }
         return tuple(name for name, given in wanted.items() if given)
 
@@ -81,16 +92,25 @@ class Security:
             (folder / "server.pem").write_text(pkcs8(self.server_pem))
         if self.client_ca_pem is not None:
             (folder / "client-ca.pem").write_text(self.client_ca_pem)
+        if self.issuer is not None:
+            (folder / _KEY_SET).write_text(self.issuer.key_set())
         found = dict(self._access())
         for listener in self.listeners:
             prefix = f"listener.name.{listener.lower()}."
-            options = {**self._tls(listener, folder), **self._sasl(listener)}
+            options = {**self._tls(listener, folder), **self._sasl(listener, folder)}
             found |= {f"{prefix}{name}": value for name, value in options.items()}
         return found
 
     def protocol(self, listener: str) -> str:
         """Return the security protocol of a listener: of those without security, PLAINTEXT."""
         return _PROTOCOLS.get(listener, listener) if listener in self.listeners else "PLAINTEXT"
+
+    def java_options(self, folder: Path) -> Iterator[str]:
+        """Yield what the Java of a node with this folder needs to be told beside the properties."""
+        if self.issuer is not None:
+            # Kafka reads keys only from where this says (3.9.2 and 4.0 on by URL, 4.1 on files by their own name).
+            yield f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={(folder / _KEY_SET).as_uri()}"
+            yield f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.files={folder / _KEY_SET}"
 
     def scram_arguments(self) -> Iterator[str]:
         """Yield the arguments of Kafka's storage tool that create the SCRAM users (KIP-900)."""
@@ -117,12 +137,30 @@ class Security:
             }
         return options
 
-    def _sasl(self, listener: str) -> dict[str, str]:
+    def _sasl(self, listener: str, folder: Path) -> dict[str, str]:
         if listener not in {SASL_PLAINTEXT, SASL_SSL}:
             return {}
+        enabled = {"sasl.enabled.mechanisms": ",".join(self.mechanisms)}
+        return {**enabled, **(self._passwords() if self.users else {}), **self._tokens(folder)}
+
+    def _tokens(self, folder: Path) -> dict[str, str]:
+        if self.issuer is None:
+            return {}
+        return {
+            "oauthbearer.sasl.jaas.config": f"{_MODULES}.oauthbearer.OAuthBearerLoginModule required;",
+            "oauthbearer.sasl.server.callback.handler.class": (
+                f"{_MODULES}.oauthbearer.OAuthBearerValidatorCallbackHandler"
+            ),
+            "sasl.oauthbearer.jwks.endpoint.url": (folder / _KEY_SET).as_uri(),
+            "sasl.oauthbearer.expected.issuer": self.issuer.name,
+            "sasl.oauthbearer.expected.audience": self.issuer.audience,
+            # Kafka forgives 30 s; whoever waits for a token to expire does not want to wait for those.
+            "sasl.oauthbearer.clock.skew.seconds": "0",
+        }
+
+    def _passwords(self) -> dict[str, str]:
         users = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
         return {
-            "sasl.enabled.mechanisms": ",".join(MECHANISMS),
             "plain.sasl.jaas.config": f"{_MODULES}.plain.PlainLoginModule required {users};",
             **{
                 f"{mechanism.lower()}.sasl.jaas.config": f"{_MODULES}.scram.ScramLoginModule required;"

@@ -5,6 +5,11 @@ left out on purpose. It keeps a list of brokers and a metadata task of its own, 
 under one lock, so that one silent broker would delay the others; this monitor owns the list itself
 (``cluster``) and must read every other broker at full speed while one is away.
 
+Where brokers let a log-in hold for a while only (connections.max.reauth.ms), it is renewed on the same connection
+(KIP-368) when most of that time has passed and somebody has a request to send. aiokafka knows only the first log-in;
+what renewing adds is here. So is the end of a refused OAUTHBEARER log-in (RFC 7628, 3.2.3), which aiokafka takes for
+success.
+
 Everything that can go wrong leaves here as TransportError with a reason (``monitor.model.Why`` or the
 broker's error code). Bounding a request in time is the caller's part: cancel it, then ``drop`` the address.
 """
@@ -15,22 +20,26 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import math
 import re
 import socket
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka.conn import AIOKafkaConnection
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError
+import aiokafka.conn
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, KafkaError, SaslAuthenticationFailed
 from aiokafka.protocol.api import RequestHeader_v1, RequestHeader_v2, ResponseHeader_v0, ResponseHeader_v1
 
 from monitor.errors import SettingsError, TransportError
 from monitor.model import Why, why_name
+from monitor.observe.kafka.tokens import Tokens, tokens
 from monitor.settings import Cluster, Tls
 
 CLIENT_ID = "streamgauge"
@@ -40,6 +49,15 @@ LAST_PORT = 65_535
 
 # A little less than the broker's connections.max.idle.ms default, 10 minutes.
 IDLE_MS = 540_000
+
+RENEW_SHARE = 0.85
+"""Share of a log-in's time after which it is renewed; Kafka's own clients do so at 0.85 to 0.95."""
+
+UNSUPPORTED_SASL_MECHANISM = 33
+SASL_AUTHENTICATION_FAILED = 58
+
+_QUOTED = 200
+"""Characters of a broker's own words that are quoted at most."""
 
 TLS_PROTOCOLS = frozenset({"SSL", "SASL_SSL"})
 
@@ -135,7 +153,8 @@ class KafkaTransport:
     """Connections by address, made when first needed and made anew after they broke."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._options = _options(cluster)
+        self._tokens = _Tokens(cluster) if _by_token(cluster) else None
+        self._options = _options(cluster) | ({"sasl_oauth_token_provider": self._tokens} if self._tokens else {})
         self._connections: dict[Address, _Connection] = {}
         self._locks: dict[Address, asyncio.Lock] = {}
         _silence()
@@ -152,7 +171,8 @@ class KafkaTransport:
         try:
             body: bytes = await connection.send(_Outgoing(request))
         except (KafkaError, OSError, TimeoutError) as exc:
-            self.drop(address)
+            if self._connections.get(address) is connection:  # not one that somebody made meanwhile
+                self.drop(address)
             raise _translate(address, exc) from exc
         return body
 
@@ -167,12 +187,15 @@ class KafkaTransport:
         connections = list(self._connections.values())
         self._connections.clear()
         await asyncio.gather(*(connection.close() for connection in connections), return_exceptions=True)
+        if self._tokens is not None:
+            await self._tokens.close()
 
     async def _connection(self, address: Address) -> _Connection:
         # A lock an address: requests to one broker share its connection, other brokers do not wait.
         async with self._locks.setdefault(address, asyncio.Lock()):
             connection = self._connections.get(address)
-            if connection is not None and connection.connected():
+            # Under the lock: between the steps of a log-in the broker takes no other request.
+            if connection is not None and connection.connected() and await connection.is_logged_in():
                 return connection
             self.drop(address)
             connection = _Connection(address.host, address.port, **self._options)
@@ -180,13 +203,108 @@ class KafkaTransport:
                 await connection.connect()
             # Whatever a server that is no Kafka sends makes aiokafka's decoders raise anything.
             except Exception as exc:
-                raise _translate_first(address, exc, self._options["security_protocol"]) from exc
+                raise self._refusal(address, connection, exc) from exc
             self._connections[address] = connection
             return connection
 
+    def _refusal(self, address: Address, connection: _Connection, exc: BaseException) -> TransportError:
+        """Say why a connection did not come about, and what to do about a log-in that was refused."""
+        cause, mechanism = _cause(exc), self._options.get("sasl_mechanism")
+        number = getattr(cause, "errno", None) if isinstance(cause, KafkaError) else None
+        if type(cause).__module__.partition(".")[0] == "gssapi":
+            minor = _printable(str(cause).rpartition("): ")[2])
+            advice = "get a ticket with kinit, or name a key table by KRB5_CLIENT_KTNAME, and check the service name"
+            return TransportError(f"Kerberos gives no log-in at {address}: {minor}: {advice}", Why.REFUSED)
+        if number == UNSUPPORTED_SASL_MECHANISM:
+            offered = ", ".join(map(_printable, connection.mechanisms)) or "none"
+            text = f"{address} does not take mechanism {mechanism}: choose one of those it takes ({offered})"
+            return TransportError(text, UNSUPPORTED_SASL_MECHANISM)
+        if number != SASL_AUTHENTICATION_FAILED:
+            return _translate_first(address, exc, self._options["security_protocol"])
+        advice = _ADVICE.get(str(mechanism), "")
+        said = _printable(" ".join(str(each) for each in cause.args if each))
+        if self._tokens is not None:
+            advice, said = self._tokens.refused(), self._tokens.without_token(said)
+        quoted = f' and said "{said}"' if said else ""
+        text = f"{address} refused the log-in by {mechanism} (SASL_AUTHENTICATION_FAILED){quoted}: {advice}"
+        return TransportError(text, SASL_AUTHENTICATION_FAILED)
+
+
+_ADVICE = {
+    **dict.fromkeys(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "check username and password"),
+    "GSSAPI": "check that the broker knows the realm, and kerberos_service_name",
+}
+
+
+class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
+    """Tokens as aiokafka's connection wants to ask for them; remembers the one that was shown last."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        assert cluster.sasl is not None  # noqa: S101 - the mechanism stands in it
+        self._source: Tokens = tokens(cluster.sasl, cluster.timeout_seconds)
+        self._extensions = dict(each.split("=", 1) for each in cluster.sasl.extensions)
+        self._shown = ""
+
+    async def token(self) -> str:
+        """Return a token; see Tokens."""
+        self._shown = await self._source.token()
+        return self._shown
+
+    def extensions(self) -> dict[str, str]:
+        """Return the SASL extensions (KIP-342)."""
+        return self._extensions
+
+    def refused(self) -> str:
+        """Take note that a broker refused it, and say what there is to check."""
+        return self._source.refused(self._shown)
+
+    def without_token(self, text: str) -> str:
+        """Return a broker's words without the token, should they repeat it."""
+        return text.replace(self._shown, "…") if self._shown else text
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._source.close()
+
 
 class _Connection(AIOKafkaConnection):  # type: ignore[misc]
-    """A connection that is closed at once: TLS would wait for a goodbye that a silent broker never answers."""
+    """A connection that renews its log-in, and is closed at once.
+
+    Closing TLS in order would wait for a goodbye that a silent broker never answers.
+    """
+
+    mechanisms: tuple[str, ...] = ()
+    """What the broker takes to log in, as far as it was asked."""
+
+    _renew_at = math.inf
+    """Time of the event loop at which the log-in is to be renewed."""
+
+    async def is_logged_in(self) -> bool:
+        """Renew the log-in if that is due; return whether the connection can be used."""
+        if self._loop.time() < self._renew_at:
+            return True
+        try:
+            await self._do_sasl_handshake()
+        except Exception:  # noqa: BLE001 - as in _connection; a fresh connection decides, and says what is wrong
+            return False
+        return True
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:
+        """Send a request; what the broker says about the log-in is noted on the way."""
+        answer = super().send(request, expect_response)
+        return answer if isinstance(request, _Outgoing) else self._note(answer)
+
+    async def _note(self, answer: Coroutine[Any, Any, Any]) -> Any:
+        response = await answer
+        self.mechanisms = tuple(getattr(response, "enabled_mechanisms", self.mechanisms))
+        lifetime_ms = getattr(response, "session_lifetime_ms", None)
+        if lifetime_ms is not None:
+            self._renew_at = self._loop.time() + RENEW_SHARE * lifetime_ms / 1000 if lifetime_ms > 0 else math.inf
+        return response
+
+    def authenticator_oauth(self) -> Any:
+        """Log in by token; see _ByToken."""
+        return _ByToken(sasl_oauth_token_provider=self._sasl_oauth_token_provider)
 
     def close(self, reason: Any = None, exc: BaseException | None = None) -> asyncio.Future[None]:
         """Close without a word, and return what is done when the socket is closed."""
@@ -195,6 +313,26 @@ class _Connection(AIOKafkaConnection):  # type: ignore[misc]
         if writer is not None:
             writer.transport.abort()
         return done
+
+
+class _ByToken(OAuthAuthenticator):  # type: ignore[misc]
+    """Shows the token and waits for the verdict.
+
+    A broker that refuses a token answers what is wrong and fails the log-in only after a further message of the client
+    (RFC 7628, 3.2.3). Who does not send that holds a connection that it believes to be logged in.
+    """
+
+    _is_refused = False
+
+    async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
+        """Return the next message and whether an answer to it is expected, None if the broker is content."""
+        if self._is_refused:
+            raise SaslAuthenticationFailed((payload or b"").decode("latin-1"))
+        if not payload:
+            message: tuple[bytes, bool] | None = await super().step(payload)
+            return message
+        self._is_refused = True
+        return b"\x01", True
 
 
 class _Outgoing:
@@ -247,12 +385,26 @@ def _options(cluster: Cluster) -> dict[str, Any]:
             raise SettingsError(
                 [f"clusters.{cluster.name}: {cluster.security_protocol} needs sasl: add user and password"]
             )
+        if cluster.sasl.mechanism == "GSSAPI" and aiokafka.conn.gssapi is None:
+            raise SettingsError([f"clusters.{cluster.name}: {_NO_GSSAPI}"])
         options |= {
             "sasl_mechanism": cluster.sasl.mechanism,
+            "sasl_kerberos_service_name": cluster.sasl.kerberos_service_name,
+            "sasl_kerberos_domain_name": cluster.sasl.kerberos_domain_name,
             "sasl_plain_username": cluster.sasl.username,
             "sasl_plain_password": cluster.sasl.password and cluster.sasl.password.get_secret_value(),
         }
     return options
+
+
+_NO_GSSAPI = (
+    "mechanism GSSAPI needs the Python package gssapi, which is built on the Kerberos of this machine: install the "
+    "system package libkrb5-dev (Debian) or krb5-devel (Red Hat), then pip install 'streamgauge[gssapi]'"
+)
+
+
+def _by_token(cluster: Cluster) -> bool:
+    return cluster.sasl is not None and cluster.sasl.mechanism == "OAUTHBEARER"
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:
@@ -349,6 +501,10 @@ def _translate(address: Address, exc: BaseException) -> TransportError:
         case _:
             text, why = f"{address} does not answer like a Kafka broker", Why.MALFORMED
     return TransportError(text, why)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)[:_QUOTED]
 
 
 def _is_refusal(exc: OSError) -> bool:
