@@ -181,6 +181,8 @@ class Topic:
         """Return the first record that is not older, NO_RECORD if there is none."""
         start = int(self.log_start[partition])
         for run in self.runs[partition]:
+            if run.end <= start or run.timestamp_at(run.end - 1) < timestamp_ms:
+                continue
             offset = run.first_not_before(timestamp_ms, start)
             if start <= offset < run.end:
                 return Record(offset, run.timestamp_at(offset))

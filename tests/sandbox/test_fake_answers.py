@@ -1,6 +1,7 @@
 """What the fake broker answers, read back with kio: every version of every API, and errors where Kafka has them."""
 
 import io
+import random
 from datetime import timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ from kio.schema.consumer_protocol_assignment.v0 import ConsumerProtocolAssignmen
 from kio.serial import entity_reader, entity_writer
 from kio.static.constants import EntityType
 
+from monitor.sandbox import fake_answers
 from monitor.sandbox.fake_answers import (
     API_KEYS,
     API_NAMES,
@@ -645,6 +647,43 @@ def test_throttle_time_is_told():
 
     for response in (metadata(truth, 12), ask(truth, "ListGroups", 5), ask(truth, "FindCoordinator", 3, key="x")):
         assert 250 == round(response.throttle_time.total_seconds() * 1000)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+def test_few_ends_are_answered_as_many_are(version, monkeypatch):
+    """A few partitions are answered one by one, byte for byte as in columns: what is wrong with them included."""
+    truth = story()
+    truth.topics["orders"].error[2] = 56
+    truth.topics["orders"].leader_epoch[0] = 3
+    truth.topics["orders"].last_stable[3] = 70
+    truth.append("orders", 3, 5, timestamp_ms=HOUR - 5_000, step_ms=1)
+    parts = load_payload_module(API_KEYS["ListOffsets"], version, EntityType.request)
+    rng = random.Random(version)
+
+    def partition():
+        fields = {
+            "partition_index": rng.choice((-1, 0, 0, 1, 2, 3, 3, 4)),
+            "timestamp": rng.choice((-7, -6, -5, -4, -3, -2, -1, 0, HOUR, HOUR + 50_000, HOUR + 10**9)),
+        }
+        if version >= 4:
+            fields["current_leader_epoch"] = rng.choice((-1, 0, 2, 3, 4))
+        return parts.ListOffsetsPartition(**fields)
+
+    def topic():
+        several = tuple(partition() for _ in range(rng.randint(1, 3)))
+        return parts.ListOffsetsTopic(name=rng.choice(("orders", "Zähler", "nobody's")), partitions=several)
+
+    def answered(few):
+        monkeypatch.setattr(fake_answers, "FEW", few)
+        return answer(truth, 1, Header(API_KEYS["ListOffsets"], version), body, 0.0)
+
+    for number in range(300):
+        truth.forbidden_topics = {"orders"} if number % 20 == 0 else set()
+        isolation = {"isolation_level": rng.choice((0, 1))} if version >= 2 else {}
+        timeout = {"timeout": timedelta(seconds=1)} if version >= 10 else {}
+        fields = {"replica_id": -1, "topics": tuple(topic() for _ in range(3)), **isolation, **timeout}
+        body = request("ListOffsets", version, **fields)
+        assert answered(0) == answered(1000)
 
 
 def test_a_coordinator_that_is_behind_answers_from_what_it_has():
