@@ -112,6 +112,7 @@ class Why(IntEnum):
     NO_POSITIONS = 1017
     CHECKPOINT = 1018
     NEW_COORDINATOR = 1019
+    THROTTLED = 1020
 
 
 WHY_TEXT: dict[int, str] = {
@@ -135,6 +136,7 @@ WHY_TEXT: dict[int, str] = {
     Why.FIRST_READING: "a rate needs two readings",
     Why.NO_POSITIONS: "it has no partitions",
     Why.CHECKPOINT: "its checkpoint could not be read",
+    Why.THROTTLED: "the broker throttles us",
     Why.NEW_COORDINATOR: "its coordinator has just taken over and does not know all of it yet",
 }
 

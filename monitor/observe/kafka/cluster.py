@@ -23,6 +23,7 @@ from monitor.errors import TransportError
 from monitor.model import UNKNOWN, Failure, Int16s, Int32s, PartitionLayout, Why, why_name
 from monitor.observe.kafka import wire
 from monitor.observe.kafka.transport import Address, Request, Transport
+from monitor.settings import Filter
 
 T = TypeVar("T")
 
@@ -74,19 +75,43 @@ PAUSE_SECONDS = 0.2
 HEAD_START_SECONDS = 0.5
 """How long one address has for itself before the next is tried as well."""
 
+COMING_BACK_SECONDS = 0.1
+"""How long a cycle waits for the word of silent brokers: one that has just come back gives it at once."""
+
+BREATH_SECONDS = 0.1
+"""Before a silent broker is asked again: what else it was asked at the same time times out first."""
+
 
 def now() -> float:
     """Return the time by which this room waits and grows impatient: the event loop's, which a simulation may own."""
     return asyncio.get_running_loop().time()
 
 
+@dataclass(slots=True)
+class _Silent:
+    """A broker that owes an answer: how it failed, and the task that asks again and again."""
+
+    failure: TransportError
+    asking: asyncio.Task[None]
+
+
 class Brokers:
-    """Asks brokers: each request bounded in time, counted by name, decoded."""
+    """Asks brokers: each request bounded in time, counted by name, decoded.
+
+    A broker that let a request time out is *silent*: the same request is sent to it again in the background until it
+    is answered or refused, and meanwhile a cycle can do without it, so that it costs one timeout and not one a cycle.
+    What was hanging decides, since a broker may answer one kind of request and not another.
+    """
 
     def __init__(self, transport: Transport, timeout_seconds: float) -> None:
         self._transport = transport
         self.timeout_seconds = timeout_seconds
         self.requests: Counter[str] = Counter()
+        self.received_bytes: Counter[str] = Counter()
+        self.deadline = float("inf")
+        """When every request must be over (of ``now()``), however much of its own time is left."""
+        self._silent: dict[Address, _Silent] = {}
+        self._throttled_until: dict[Address, float] = {}
 
     async def ask(
         self,
@@ -110,40 +135,111 @@ class Brokers:
         """
         for attempt in (1, 2):
             try:
-                return await self._ask_once(address, api, offered, encode, decode)
+                answer, version = await self._send(address, api, offered, encode, self._seconds_left())
+                break
             except TransportError as exc:
+                if exc.why == Why.TIMEOUT:
+                    self._fell_silent(address, exc, partial(self._send, address, api, offered, encode))
                 # The connection may have broken while nobody used it (broker restarted): a fresh one decides.
                 if exc.why != Why.DISCONNECTED or attempt == 2:  # noqa: PLR2004
                     raise
-        raise AssertionError
-
-    async def _ask_once(
-        self,
-        address: Address,
-        api: wire.Api,
-        offered: tuple[int, int],
-        encode: Callable[[int], bytes],
-        decode: Callable[[bytes, int], T],
-    ) -> T:
-        try:
-            async with asyncio.timeout(self.timeout_seconds):
-                version = _common(address, api, offered, await self._transport.versions(address))
-                request = Request(api.key, version, version >= api.flexible_from, encode(version))
-                self.requests[api.name] += 1
-                answer = await self._transport.send(address, request)
-        except TimeoutError as exc:
-            self._transport.drop(address)
-            message = f"{address} did not answer {api.name} within {self.timeout_seconds:g} s"
-            raise TransportError(message, Why.TIMEOUT) from exc
         try:
             return decode(answer, version)
         except wire.MalformedError as exc:
             message = f"the answer of {address} to {api.name} v{version} could not be decoded: {exc}"
             raise TransportError(message, Why.MALFORMED) from exc
 
+    async def version(self, address: Address, api: wire.Api) -> int:
+        """Return the highest version of a request that a broker offers, -1 if it does not.
+
+        Raises:
+            TransportError: It could not be connected in time.
+        """
+        seconds = self._seconds_left()
+        try:
+            async with asyncio.timeout(seconds):
+                return (await self._transport.versions(address)).get(api.key, (0, -1))[1]
+        except TimeoutError as exc:
+            self._transport.drop(address)
+            message = f"{address} could not be connected within {seconds:.3g} s"
+            raise TransportError(message, Why.TIMEOUT) from exc
+
+    async def silent(self, addresses: Collection[Address]) -> dict[Address, TransportError]:
+        """Return which of some brokers are silent still, and how they failed."""
+        asking = [self._silent[address].asking for address in addresses if address in self._silent]
+        if asking:
+            await asyncio.wait(asking, timeout=COMING_BACK_SECONDS)
+        return {address: self._silent[address].failure for address in addresses if address in self._silent}
+
+    def retain(self, addresses: Collection[Address]) -> None:
+        """Ask silent brokers no more that are not among these."""
+        for address in self._silent.keys() - set(addresses):
+            self._silent.pop(address).asking.cancel()
+
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and ask nobody any more."""
+        asking = [silent.asking for silent in self._silent.values()]
+        self.retain(())
+        await asyncio.gather(*asking, return_exceptions=True)
         await self._transport.close()
+
+    def _seconds_left(self) -> float:
+        return max(0.0, min(self.timeout_seconds, self.deadline - now()))
+
+    async def _send(
+        self,
+        address: Address,
+        api: wire.Api,
+        offered: tuple[int, int],
+        encode: Callable[[int], bytes],
+        seconds: float,
+    ) -> tuple[bytes, int]:
+        await self._be_throttled(address, seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                version = _common(address, api, offered, await self._transport.versions(address))
+                request = Request(api.key, version, version >= api.flexible_from, encode(version))
+                self.requests[api.name] += 1
+                answer = await self._transport.send(address, request)
+        except TimeoutError as exc:
+            self._transport.drop(address)
+            message = f"{address} did not answer {api.name} within {seconds:.3g} s"
+            raise TransportError(message, Why.TIMEOUT) from exc
+        self.received_bytes[api.name] += len(answer)
+        throttle_ms = int.from_bytes(answer[:4], "big", signed=True)  # the first field of every answer asked for here
+        if throttle_ms > 0:
+            self._throttled_until[address] = now() + throttle_ms / 1000
+        return answer, version
+
+    async def _be_throttled(self, address: Address, seconds: float) -> None:
+        """Leave a broker alone for as long as it told to (KIP-219): it does not read what is sent before."""
+        left = self._throttled_until.get(address, 0.0) - now()
+        if left <= 0:
+            return
+        if left > seconds:
+            message = f"{address} throttles us for {left:.1f} s more (a quota of its)"
+            raise TransportError(message, Why.THROTTLED)
+        await asyncio.sleep(left)
+
+    def _fell_silent(
+        self, address: Address, failure: TransportError, send: Callable[[float], Awaitable[object]]
+    ) -> None:
+        if address not in self._silent:
+            asking = asyncio.get_running_loop().create_task(self._until_answered(address, send))
+            self._silent[address] = _Silent(failure, asking)
+
+    async def _until_answered(self, address: Address, send: Callable[[float], Awaitable[object]]) -> None:
+        await asyncio.sleep(BREATH_SECONDS)
+        while True:
+            try:
+                await send(self.timeout_seconds)
+                break
+            except TransportError as exc:
+                # Whatever comes at once costs a cycle nothing: then it is asked there, as everybody is.
+                if exc.why != Why.TIMEOUT:
+                    break
+                self._silent[address].failure = exc
+        del self._silent[address]
 
 
 def _common(address: Address, api: wire.Api, ours: tuple[int, int], theirs: Mapping[int, tuple[int, int]]) -> int:
@@ -161,6 +257,7 @@ class ClusterMap:
 
     brokers: Mapping[int, Address]
     topics: Mapping[str, wire.Topic]
+    topic_ids: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -224,9 +321,12 @@ class Patience:
 class MapKeeper:
     """Holds the newest map of the cluster, and fetches a new one when it is due or known to be wrong."""
 
-    def __init__(self, brokers: Brokers, bootstrap: Sequence[Address], interval_seconds: float) -> None:
+    def __init__(
+        self, brokers: Brokers, bootstrap: Sequence[Address], interval_seconds: float, wanted: Filter | None = None
+    ) -> None:
         self._brokers = brokers
         self._bootstrap = tuple(bootstrap)
+        self._wanted = wanted or Filter()
         self._interval_seconds = interval_seconds
         self._answer: tuple[bytes, int] | None = None
         self._read_at = -np.inf
@@ -245,17 +345,29 @@ class MapKeeper:
         """Fetch the map from the first broker that answers; without any, the old map stays and False is returned."""
         if poll.unreachable:
             return False
-        down = {self.map.brokers[node] for node in poll.down if node in self.map.brokers}
         candidates = dict.fromkeys((*self.map.brokers.values(), *self._bootstrap))
+        down = {self.map.brokers[node] for node in poll.down if node in self.map.brokers}
+        silent = await self._brokers.silent(candidates)
+        live = [partial(self._fetch, address) for address in candidates if address not in down | silent.keys()]
         try:
-            self.map = await first_answer([partial(self._fetch, a) for a in candidates if a not in down])
+            if silent and not live:
+                raise next(iter(silent.values()))
+            self.map = await first_answer(live)
         except TransportError as exc:
             self.expire()
             poll.unreachable = exc.why
             poll.fail("cluster", ",".join(map(str, self._bootstrap)), exc.why, str(exc))
             return False
         self._read_at = now()
+        self._brokers.retain((*self.map.brokers.values(), *self._bootstrap))
         return True
+
+    async def note_silent(self, poll: Poll) -> None:
+        """Note which brokers of the map are silent still: they are not asked in this cycle."""
+        silent = await self._brokers.silent(set(self.map.brokers.values()))
+        for node, address in self.map.brokers.items():
+            if address in silent:
+                poll.broker_failed(node, address, silent[address])
 
     async def topic_errors(self, poll: Poll, topics: Sequence[str]) -> dict[str, int]:
         """Ask by name for topics that the map lacks: the code of each tells gone from forbidden."""
@@ -267,9 +379,9 @@ class MapKeeper:
         return {topic.name: topic.error for topic in metadata.topics}
 
     async def _fetch(self, address: Address) -> ClusterMap:
-        return await self._brokers.ask(
-            address, wire.METADATA, (9, 12), partial(wire.metadata_request, None), partial(self._decode, address)
-        )
+        named = self._wanted.names
+        encode = partial(wire.metadata_request, None if named is None else sorted(named))
+        return await self._brokers.ask(address, wire.METADATA, (9, 12), encode, partial(self._decode, address))
 
     def _decode(self, address: Address, data: bytes, version: int) -> ClusterMap:
         # Byte for byte the answer before: the same map, and everything built on it may stay.
@@ -281,7 +393,10 @@ class MapKeeper:
             raise TransportError(message, COORDINATOR_NOT_AVAILABLE)
         self._answer = (data, version)
         brokers = {broker.node: Address(broker.host, broker.port) for broker in metadata.brokers}
-        return ClusterMap(brokers, {topic.name: topic for topic in metadata.topics})
+        # A topic that was asked for by name and is not there is an entry with an error and no partitions.
+        topics = [topic for topic in metadata.topics if self._wanted.takes(topic.name) and len(topic.partitions)]
+        ids = {topic.name: topic.id for topic in topics if topic.id}
+        return ClusterMap(brokers, {topic.name: topic for topic in topics}, ids)
 
     async def _by_name(self, address: Address, topics: Sequence[str]) -> wire.Metadata:
         encode = partial(wire.metadata_request, topics)
@@ -331,6 +446,15 @@ class Rows:
         }
         self._is_sparse = np.zeros(len(layout.topics) + 1, np.bool_)
         self._is_sparse[layout.topic[sparse]] = True
+
+    def topic_number(self, name: str) -> int | None:
+        """Return the index of a topic, None if the layout has none of that name."""
+        return self._index.get(name)
+
+    def of_topic(self, number: int) -> Int32s:
+        """Return the rows of a topic."""
+        first = self._firsts[number]
+        return np.arange(first, first + self._counts[number], dtype=np.int32)
 
     def find(self, topics: Sequence[str], topic: Int32s, partition: Int32s) -> Int32s:
         """Return the row of each (``topics[topic[i]]``, ``partition[i]``), -1 where the layout has none."""

@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,10 +33,14 @@ from monitor.observe.kafka.cluster import (
     now,
 )
 from monitor.observe.kafka.groups import Group
+from monitor.observe.kafka.transport import Address
 
 # 23 bytes a position: about 6 MB an answer.
 POSITIONS_AT_ONCE = 250_000
 GROUPS_AT_ONCE = 5_000
+# The versions of OffsetFetch about one group, and how many of these are under way to a broker.
+OF_ONE_GROUP = (6, 7)
+ONE_BY_ONE_AT_ONCE = 50
 # 27 bytes a partition: about 3 MB an answer.
 PARTITIONS_AT_ONCE = 100_000
 
@@ -91,6 +96,10 @@ class _Fetch:
         """Decode the answer, keeping its shape while only offsets move."""
         self.last = self._decoder.decode(data)
         return self.last
+
+
+def _undecoded(data: bytes, _version: int) -> bytes:
+    return data
 
 
 class _Memory:
@@ -227,12 +236,43 @@ class CommitReader:
             fetch = make(node, index, chunk)
             before = fetch.last
             try:
-                answer = await self._brokers.ask(address, wire.OFFSET_FETCH, (8, 9), fetch.encode, fetch.decode)
+                answer = await self._ask(address, fetch)
             except TransportError as exc:
                 poll.broker_failed(node, address, exc)
                 collected.failed(chunk, exc.why)
             else:
                 collected.add(answer, fetch, before)
+
+    async def _ask(self, address: Address, fetch: _Fetch) -> wire.Offsets:
+        if await self._brokers.version(address, wire.OFFSET_FETCH) in OF_ONE_GROUP:
+            return await self._ask_one_by_one(address, fetch)
+        return await self._brokers.ask(address, wire.OFFSET_FETCH, (8, 9), fetch.encode, fetch.decode)
+
+    async def _ask_one_by_one(self, address: Address, fetch: _Fetch) -> wire.Offsets:
+        """Ask a broker before 3.0, which answers for one group at a time: a few are under way on its connection."""
+        answers: list[tuple[str, bytes]] = []
+        for first in range(0, len(fetch.groups), ONE_BY_ONE_AT_ONCE):
+            some = fetch.groups[first : first + ONE_BY_ONE_AT_ONCE]
+            asks = (
+                self._brokers.ask(
+                    address,
+                    wire.OFFSET_FETCH,
+                    OF_ONE_GROUP,
+                    partial(wire.old_offset_fetch_request, group),
+                    _undecoded,
+                )
+                for group in some
+            )
+            raw = await asyncio.gather(*asks, return_exceptions=True)
+            for group, answer in zip(some, raw, strict=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+                answers.append((group, answer))
+        try:
+            return fetch.decode(wire.join_old_offset_fetches(answers), 8)
+        except wire.MalformedError as exc:
+            message = f"an answer of {address} to {wire.OFFSET_FETCH.name} could not be decoded: {exc}"
+            raise TransportError(message, Why.MALFORMED) from exc
 
     def _fetch(self, node: int, index: int, names: tuple[str, ...]) -> _Fetch:
         fetch = self._fetches.get((node, index))
@@ -494,7 +534,7 @@ class EndReader:
             why[:] = poll.down[node]
         elif address is not None:
             try:
-                offset, _, why = await self._brokers.ask(address, wire.LIST_OFFSETS, (7, 11), ask.encode, ask.decode)
+                offset, _, why = await self._brokers.ask(address, wire.LIST_OFFSETS, (6, 11), ask.encode, ask.decode)
             except TransportError as exc:
                 poll.broker_failed(node, address, exc)
                 why[:] = poll.down.get(node, exc.why)

@@ -6,8 +6,8 @@ to the rows is planned once and kept for as long as the same groups have positio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,8 +31,9 @@ class Sources:
     """What positions are made of.
 
     Consumers are sorted; ``owner`` says for each that answered which group of which answer is its own.
-    ``assigned`` has the partitions of its members. ``kept`` has the positions of consumers that could not be
-    read, as they were before, each with its failure as error.
+    ``assigned`` has the partitions of its members, ``subscribed`` the topics they want. ``kept`` has the positions of
+    consumers that could not be read, as they were before, each with its failure as error. ``takes_topic`` says which
+    topics are looked at.
     """
 
     consumers: tuple[Consumer, ...]
@@ -40,6 +41,8 @@ class Sources:
     owner: Mapping[str, tuple[int, int]]
     assigned: Mapping[str, Mapping[TopicPartition, str]]
     kept: Shape | None = None
+    subscribed: Mapping[str, Collection[str]] = field(default_factory=dict)
+    takes_topic: Callable[[str], bool] = lambda _name: True
 
     def is_like(self, other: Sources) -> bool:
         """Return whether both lead to the same rows by the same way: all but the offsets are the same."""
@@ -50,16 +53,18 @@ class Sources:
             and self.consumers == other.consumers
             and self.owner == other.owner
             and self.assigned == other.assigned
+            and self.subscribed == other.subscribed
         )
 
 
 def used_partitions(sources: Sources, rows: Rows) -> dict[str, set[int]]:
     """Return the partitions with a position that the layout lacks, by topic."""
     used: dict[str, set[int]] = {}
-    for shape in _shapes(sources):
+    for shape in (*_shapes(sources), _assignments(sources)):
         missing = np.flatnonzero(rows.find(shape.topics, shape.topic, shape.partition) < 0)
         for topic, partition in zip(shape.topic[missing].tolist(), shape.partition[missing].tolist(), strict=True):
-            used.setdefault(shape.topics[topic], set()).add(partition)
+            if sources.takes_topic(shape.topics[topic]):
+                used.setdefault(shape.topics[topic], set()).add(partition)
     return used
 
 
@@ -69,7 +74,7 @@ class Plan:
     def __init__(self, sources: Sources, rows: Rows, before: PositionLayout | None) -> None:
         self.sources = sources
         self.rows = rows
-        parts = [self._committed(sources, rows), self._assigned(sources, rows)]
+        parts = [self._committed(sources, rows), self._assigned(sources, rows), self._subscribed(sources, rows)]
         consumer, row, source, error = (np.concatenate(column) for column in zip(*parts, strict=True))
         # A commit comes before the same partition's assignment, which is only wanted where there is no commit.
         order = np.lexsort((source == UNKNOWN, row, consumer))
@@ -130,8 +135,26 @@ class Plan:
     def _assigned(sources: Sources, rows: Rows) -> tuple[Int32s, Int32s, Int64s, Int16s]:
         shape = _assignments(sources)
         row = rows.find(shape.topics, shape.topic, shape.partition)
-        count = len(shape)
-        return shape.group, row, np.full(count, UNKNOWN, np.int64), np.full(count, Why.NO_COMMIT, np.int16)
+        return _without_commit(shape.group[row >= 0], row[row >= 0])
+
+    @staticmethod
+    def _subscribed(sources: Sources, rows: Rows) -> tuple[Int32s, Int32s, Int64s, Int16s]:
+        pairs = [
+            (index, topic)
+            for index, consumer in enumerate(sources.consumers)
+            for name in sorted(sources.subscribed.get(consumer.name, ()))
+            if (topic := rows.topic_number(name)) is not None
+        ]
+        if not pairs:
+            return _NOTHING
+        found = [rows.of_topic(topic) for _, topic in pairs]
+        consumer = np.repeat(np.array([index for index, _ in pairs], np.int32), [len(each) for each in found])
+        return _without_commit(consumer, np.concatenate(found))
+
+
+def _without_commit(consumer: Int32s, row: Int32s) -> tuple[Int32s, Int32s, Int64s, Int16s]:
+    count = len(row)
+    return consumer, row, np.full(count, UNKNOWN, np.int64), np.full(count, Why.NO_COMMIT, np.int16)
 
 
 _NOTHING = (np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int16))

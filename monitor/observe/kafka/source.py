@@ -37,13 +37,16 @@ from monitor.model import (
     Why,
 )
 from monitor.observe.kafka import wire
-from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders
+from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders, now
 from monitor.observe.kafka.groups import Group, GroupKeeper
 from monitor.observe.kafka.offsets import END, STABLE, START, Ask, CommitReader, Commits, EndReader, Ends
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
 from monitor.observe.kafka.transport import KafkaTransport, Transport, addresses
 from monitor.observe.kafka.wire import Shape
 from monitor.settings import Cluster
+
+WITHIN = 0.8
+"""The share of the interval that the requests of one cycle may take together, so that the next begins in time."""
 
 NO_ROWS = PartitionLayout((), np.empty(0, np.int32), np.empty(0, np.int32))
 
@@ -57,7 +60,9 @@ class KafkaSource:
         self._cluster = cluster
         self._clock = clock
         self._brokers = Brokers(transport or KafkaTransport(cluster), cluster.timeout_seconds)
-        self._map = MapKeeper(self._brokers, addresses(cluster.bootstrap_servers), cluster.metadata_interval_seconds)
+        self._map = MapKeeper(
+            self._brokers, addresses(cluster.bootstrap_servers), cluster.metadata_interval_seconds, cluster.topics
+        )
         self._groups = GroupKeeper(self._brokers, cluster.describe_interval_seconds)
         self._commits = CommitReader(self._brokers, clock)
         self._ends = EndReader(self._brokers, clock)
@@ -74,6 +79,7 @@ class KafkaSource:
         started_at, poll = self._clock(), Poll(failures=self._late)
         self._late = []
         self._patience.start()
+        self._brokers.deadline = now() + max(self._cluster.timeout_seconds, WITHIN * self._cluster.interval_seconds)
 
         groups, commits = await self._read_commits(poll)
         sources = self._sources(groups, commits)
@@ -83,6 +89,7 @@ class KafkaSource:
         positions = self._positions(sources, rows, partitions)
 
         _note_unread(poll, commits, partitions, positions)
+        self._brokers.deadline = float("inf")
         self._lookups.skip = dict(poll.down)
         if not poll.up:
             # Whatever is away may come back elsewhere: the next cycle starts from a fresh map.
@@ -97,6 +104,7 @@ class KafkaSource:
             groups=_facts(sources.consumers, self._groups.groups, commits),
             failures=tuple(poll.failures),
             requests=self._requests(),
+            topic_ids=self._map.map.topic_ids,
         )
 
     async def look_up(self, wanted: Lookups) -> Found:
@@ -129,6 +137,8 @@ class KafkaSource:
         if not await self._map.refresh_if_due(poll):
             # Not one address answers: everything known is unknown now, for that reason.
             poll.down.update(dict.fromkeys(self._map.map.brokers, poll.unreachable))
+        else:
+            await self._map.note_silent(poll)
         await self._groups.list(poll, self._map.map, self._patience)
         commits = await self._commits.read(
             poll, self._map, self._patience, [group for group in self._groups.groups.values() if not group.is_share]
@@ -150,6 +160,8 @@ class KafkaSource:
             owner={name: at for name, at in commits.owner.items() if name in self._groups.groups},
             assigned={group.name: assigned for group in groups if (assigned := _read_by(group))},
             kept=self._kept[1] if commits.unknown else None,
+            subscribed={group.name: topics for group in groups if (topics := _subscribed(group))},
+            takes_topic=self._cluster.topics.takes,
         )
 
     def _positions(self, sources: Sources, rows: Rows, partitions: PartitionColumns) -> PositionColumns:
@@ -240,7 +252,7 @@ class _LookupReader:
             question = Ask(rows, at[mine], times[mine], wire.READ_UNCOMMITTED)
             try:
                 offset[mine], stamp[mine], why[mine] = await self._brokers.ask(
-                    address, wire.LIST_OFFSETS, (7, 11), question.encode, question.decode
+                    address, wire.LIST_OFFSETS, (6, 11), question.encode, question.decode
                 )
             except TransportError as exc:
                 self.skip[node] = why[mine] = exc.why
@@ -274,12 +286,19 @@ def _read_by(group: Group) -> Mapping[TopicPartition, str]:
     """
     if group.described is None:
         return {}
-    own = group.name + "-"
     return {
-        where: owner
-        for where, owner in group.described.assigned.items()
-        if not (where.topic.startswith(own) and where.topic.endswith("-changelog"))
+        where: owner for where, owner in group.described.assigned.items() if not _is_own_changelog(group, where.topic)
     }
+
+
+def _is_own_changelog(group: Group, topic: str) -> bool:
+    return topic.startswith(group.name + "-") and topic.endswith("-changelog")
+
+
+def _subscribed(group: Group) -> frozenset[str]:
+    """Return the topics that its members want, as far as they tell."""
+    topics: frozenset[str] | None = getattr(group.described, "subscribed", None)
+    return frozenset(topic for topic in topics or () if not _is_own_changelog(group, topic))
 
 
 def _is_gone(group: Group, commits: Commits, poll: Poll) -> bool:
