@@ -7,14 +7,15 @@ A line's labels are a *head* that many rows share (a consumer on a topic) and a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor.catalog import GROUP_STATES, LABELS, PARTITION_STATUSES, Level, finding_kinds, owner_rows
-from monitor.model import HEALTHS, ClusterReport, Consumer, Int32s
+from monitor.model import HEALTHS, ClusterReport, Consumer, Int32s, Int64s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +29,18 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.head)
+
+    def picked(self, rows: npt.NDArray[np.intp]) -> Rows:
+        """Return some of the rows."""
+        return Rows(self.heads, self.head[rows], self.tails, self.tail[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RestRows:
+    """The series that stand for several partitions of a topic: row i is of ``consumer[i]`` on ``topic[i]``."""
+
+    consumer: Int64s
+    topic: Int64s
 
 
 def escape(value: str) -> bytes:
@@ -43,6 +56,13 @@ def escape(value: str) -> bytes:
 def rows_of(level: Level, report: ClusterReport) -> Rows:
     """Return the labels of every row of a level, in the order in which the catalogue reads values."""
     return _ROWS[level](report)
+
+
+def rest_rows(rest: RestRows, report: ClusterReport) -> Rows:
+    """Return the labels of the series that stand for several partitions: no partition has a number like theirs."""
+    consumers, topics = _consumers(report), _topic_labels(report)
+    heads = [consumers[c] + topics[t] for c, t in zip(rest.consumer.tolist(), rest.topic.tolist(), strict=True)]
+    return replace(_one_a_row(heads), tails=(b',partition="rest"} ',))
 
 
 def rows_key(level: Level, report: ClusterReport) -> object:

@@ -17,15 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from monitor.catalog import Column
-from monitor.model import UNKNOWN, Int32s, Int64s
+from monitor.model import UNKNOWN, Bools, Int32s, Int64s
+from monitor.publish.exposition_budget import Cut
 from monitor.publish.exposition_gzip import Piece, deflate
 from monitor.publish.exposition_labels import Rows
 
 PIECE_ROWS = 2048
 """Rows compressed together, and left alone together while none of them changes: some 250 KB of text."""
 
-_LATEST_MS = 2.0**53
-"""Milliseconds beyond this are no time that anybody measured, and would not fit the integers."""
+_LATEST = 2.0**43
+"""Seconds beyond this are no time that anybody measured, and as milliseconds would not be exact."""
 
 _Words = npt.NDArray[np.uint32]
 
@@ -41,13 +42,16 @@ _FOUR_DIGITS = _words([b"%04d" % n for n in range(10_000)] + [b"%4d" % n for n i
 _MILLISECONDS = _words([b".%03d" % n for n in range(1000)])
 
 
+def is_known(column: Column) -> Bools:
+    """Return of each value whether it is one."""
+    return column >= 0 if column.dtype.kind == "i" else column < _LATEST  # false for NaN
+
+
 def slot_values(column: Column) -> Int64s:
     """Return a column of the catalogue as integers for the slots: seconds in milliseconds, -1 where unknown."""
     if column.dtype.kind == "i":
         return column.astype(np.int64, copy=False)
-    milliseconds = np.rint(column * 1000.0)
-    known = milliseconds < _LATEST_MS  # false for NaN
-    return np.where(known, milliseconds, UNKNOWN).astype(np.int64)
+    return np.where(is_known(column), np.rint(column * 1000.0), UNKNOWN).astype(np.int64)
 
 
 def digits(values: Int64s, words: int, *, seconds: bool) -> _Words:
@@ -69,12 +73,16 @@ def digits(values: Int64s, words: int, *, seconds: bool) -> _Words:
 
 
 class SlotBlock:
-    """The text of one metric of one cluster, its values, and its compressed pieces. Not for several threads at once."""
+    """Lines of one metric of one cluster, their values, and their compressed pieces. Not for several threads at once.
 
-    def __init__(self, name: str, rows: Rows, column: Column) -> None:
+    ``cut`` makes a column of the metric to that of ``rows``; None: it is.
+    """
+
+    def __init__(self, name: str, rows: Rows, column: Column, cut: Cut | None = None) -> None:
         self._seconds = column.dtype.kind == "f"
         self._first_byte = name.encode()[0]
-        values = slot_values(column)
+        self._column, self._cut = column, cut
+        values = slot_values(cut(column) if cut else column)
         self._words = _words_needed(values, seconds=self._seconds)
         self._text, self._starts = _lay_out(name.encode(), rows, width=4 * self._words)
         self._bytes = np.frombuffer(self._text, np.uint8)
@@ -86,14 +94,18 @@ class SlotBlock:
         self._write(values, np.arange(len(rows)))
         self.pieces = [self._deflated(piece) for piece in range(len(self._bounds))]
 
-    def patch(self, column: Column) -> bool:
+    def patch(self, column: Column, cut: Cut | None = None) -> bool:
         """Write what has changed; return False, with nothing written, if a value does not fit its slot."""
-        values = slot_values(column)
+        if cut is self._cut and _is_same(column, self._column):
+            self._column = column  # so that the one before is not kept alive
+            return True
+        values = slot_values(cut(column) if cut else column)
         changed = np.flatnonzero(values != self._values)
+        if len(changed) and _words_needed(values, seconds=self._seconds, headroom=1) > self._words:
+            return False
+        self._column, self._cut = column, cut
         if not len(changed):
             return True
-        if _words_needed(values, seconds=self._seconds, headroom=1) > self._words:
-            return False
         self._write(values, changed)
         dirty = np.zeros(len(self.pieces), np.bool_)
         dirty[changed // PIECE_ROWS] = True
@@ -117,6 +129,13 @@ class SlotBlock:
     def _deflated(self, piece: int) -> Piece:
         start, end = self._bounds[piece]
         return deflate(memoryview(self._text)[start:end])
+
+
+def _is_same(column: Column, other: Column) -> bool:
+    """Return whether two columns are the same to the byte, and so in every NaN."""
+    return column is other or (
+        column.dtype == other.dtype and np.array_equal(column.view(np.int64), other.view(np.int64))
+    )
 
 
 def _words_needed(values: Int64s, *, seconds: bool, headroom: int = 10) -> int:

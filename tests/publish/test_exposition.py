@@ -11,21 +11,20 @@ import shutil
 import subprocess
 import threading
 import zlib
-from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import groupby
 
 import numpy as np
 import pytest
+from expositions import EVERYTHING as EVERY_METRIC
+from expositions import Cluster, cycles, metrics, ours, read, values, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from snapshots import group, kafka_snapshot
+from snapshots import group
 
-from monitor.derive.history import History
-from monitor.derive.report import derive, observe
 from monitor.model import (
     HEALTHS,
-    ClusterReport,
     Consumer,
     Failure,
     GroupFacts,
@@ -44,7 +43,7 @@ from monitor.publish.exposition_slots import PIECE_ROWS, SlotBlock, digits, slot
 from monitor.settings import Metrics
 
 P0, P1 = ("orders", 0), ("orders", 1)
-EVERYTHING = Metrics(committed_offset=True, lag_seconds_bound=True, lost_records=True, owner_info=True)
+EVERYTHING = Metrics(**EVERY_METRIC)
 HALF_A_MILLISECOND = 0.000_500_1
 STATES = (
     "Empty",
@@ -62,18 +61,6 @@ FINDINGS = ("beyond_end", "clock_skew", "lost", "recreated", "rewound", "truncat
 # --- making reports ----------------------------------------------------------------------------------
 
 
-class Cluster:
-    """A cluster that is observed again and again, so that its layouts keep their identity."""
-
-    def __init__(self, name: str = "default") -> None:
-        self.name = name
-        self.history = History()
-
-    def report(self, ends, commits, sparks=None, **kw) -> ClusterReport:
-        snapshot = replace(kafka_snapshot(ends, commits, **kw), cluster=self.name)
-        return derive(observe(snapshot, sparks, self.history), self.history, lambda _: 300.0)
-
-
 def spark_snapshot(*queries: SparkQuery, at: float = 1000.0) -> SparkSnapshot:
     return SparkSnapshot("default", at - 0.1, at, True, queries)
 
@@ -85,32 +72,7 @@ def spark_query(last_batch: int, **kw) -> SparkQuery:
     )
 
 
-def whole(*clusters: ClusterReport) -> Report:
-    return Report(max(each.at for each in clusters), clusters)
-
-
 # --- reading back ------------------------------------------------------------------------------------
-
-
-def read(text: bytes) -> dict[tuple[str, frozenset], float]:
-    """Return every sample of an answer by name and labels; no series may come twice."""
-    samples = [
-        ((sample.name, frozenset(sample.labels.items())), sample.value)
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    ]
-    found = dict(samples)
-    assert len(found) == len(samples), "a series twice"
-    return found
-
-
-def ours(text: bytes) -> dict[tuple[str, frozenset], float]:
-    """Return the samples about clusters: neither the process's own nor the counts of series."""
-    return {key: value for key, value in read(text).items() if dict(key[1]).get("cluster") is not None}
-
-
-def values(text: bytes, name: str) -> list[float]:
-    return [value for (each, _), value in read(text).items() if each == name]
 
 
 def expected(report: Report, metrics: Metrics) -> dict[tuple[str, frozenset], float]:
@@ -121,7 +83,7 @@ def expected(report: Report, metrics: Metrics) -> dict[tuple[str, frozenset], fl
         for name, labels, value in (
             *_rows_of_consumers(cluster),
             *_rows_of_positions(cluster, metrics),
-            *(_rows_of_owners(cluster) if metrics.owner_info else ()),
+            *_rows_of_owners(cluster, metrics),
             *_other(cluster),
         )
         if value is not None and value != -1 and not math.isnan(value)
@@ -154,11 +116,19 @@ def _rows_of_consumers(cluster):
             yield "consumer_state", {**who, "state": state}, int(facts.state == state)
 
 
+def _level(consumer: Consumer, metrics: Metrics) -> str:
+    matching = [each.level for each in metrics.levels if fnmatchcase(consumer.name, each.consumer)]
+    return [*matching, metrics.level][0]
+
+
 def _rows_of_positions(cluster, metrics: Metrics):
     layout, columns = cluster.positions.layout, cluster.positions
     for i, row in enumerate(layout.row):
         topic, partition = layout.partitions.key(row)
-        labels = {**_who(layout.consumers[layout.consumer[i]]), "topic": topic, "partition": str(partition)}
+        consumer = layout.consumers[layout.consumer[i]]
+        if _level(consumer, metrics) != "position":
+            continue
+        labels = {**_who(consumer), "topic": topic, "partition": str(partition)}
         yield "consumer_lag_records", labels, columns.lag_records[i]
         yield "consumer_lag_seconds", labels, columns.lag_seconds[i]
         if metrics.lag_seconds_bound:
@@ -168,14 +138,17 @@ def _rows_of_positions(cluster, metrics: Metrics):
         if metrics.lost_records:
             yield "consumer_lost_records", labels, columns.lost_records[i]
     pairs = cluster.consumer_topics
-    for i, (consumer, topic) in enumerate(zip(pairs.consumer, pairs.topic, strict=True)):
-        labels = {**_who(layout.consumers[consumer]), "topic": layout.partitions.topics[topic]}
-        yield "consumer_topic_lag_records", labels, pairs.lag_records[i]
+    for i, (index, topic) in enumerate(zip(pairs.consumer, pairs.topic, strict=True)):
+        consumer = layout.consumers[index]
+        labels = {**_who(consumer), "topic": layout.partitions.topics[topic]}
+        if _level(consumer, metrics) != "consumer":
+            yield "consumer_topic_lag_records", labels, pairs.lag_records[i]
         yield "consumer_records_total", labels, pairs.records_total[i]
 
 
-def _rows_of_owners(cluster):
-    for facts in cluster.groups:
+def _rows_of_owners(cluster, metrics: Metrics):
+    shown = [each for each in cluster.groups if _level(each.consumer, metrics) == "position"]
+    for facts in shown if metrics.owner_info else ():
         for member in facts.owners:
             who = {**_who(facts.consumer), "client_id": member.client_id, "member_id": member.member_id}
             for topic, partition in member.assigned:
@@ -229,43 +202,15 @@ def assert_says(text: bytes, report: Report, metrics: Metrics = EVERYTHING) -> N
 
 # --- whatever the report is --------------------------------------------------------------------------
 
-NAMES = st.text(st.sampled_from('ab \\"\n\t{}=,#é漢💡'), min_size=1, max_size=6)
-OFFSETS = st.integers(0, 2**40)
-REASONS = st.sampled_from([Why.TIMEOUT, Why.NO_LEADER])
 
-
-@st.composite
-def cycles(draw):
-    """A few cycles of a cluster: values and reasons change always, rows now and then."""
-    topics = draw(st.lists(NAMES, min_size=1, max_size=2, unique=True))
-    groups = draw(st.lists(NAMES, max_size=3, unique=True))
-    keys = [(topic, partition) for topic in topics for partition in (0, 1, 12)]
-    told = []
-    for at in range(draw(st.integers(1, 4))):
-        rows = draw(st.sets(st.sampled_from(keys), min_size=1)) if draw(st.booleans()) else set(keys)
-        ends = {key: draw(REASONS | st.tuples(OFFSETS, OFFSETS).map(lambda pair: tuple(sorted(pair)))) for key in rows}
-        commits, facts = {}, {}
-        for name in groups:
-            if draw(st.booleans()) or at == 0:
-                commits[name] = {key: draw(OFFSETS | REASONS | st.just(Why.NO_COMMIT)) for key in sorted(rows)}
-            else:
-                commits[name] = {}
-            facts[name] = GroupFacts(
-                group(name),
-                state=draw(st.sampled_from(["Stable", "Empty", "Assigning", "Levitating", None])),
-                protocol=draw(st.sampled_from(["classic", "consumer", None])),
-                members=draw(st.none() | st.integers(0, 3)),
-                why=0 if commits[name] else draw(st.sampled_from([0, 30])),
-            )
-        told.append({"ends": ends, "commits": commits, "states": facts, "up": draw(st.booleans()), "at": 1000.0 + at})
-    return told
-
-
-@given(st.lists(cycles(), min_size=1, max_size=2))
+@given(st.lists(cycles(), min_size=1, max_size=2), metrics())
 @settings(deadline=None, max_examples=50)
-def test_every_value_is_the_reports_in_every_cycle(clusters):
-    """One exposition patched through cycles says after each exactly what the report says, and nothing else."""
-    exposition = Exposition(EVERYTHING)
+def test_every_value_is_the_reports_in_every_cycle(clusters, metrics):
+    """One exposition patched through cycles says after each exactly what the report says, and nothing else.
+
+    At every level: what is finer than a consumer's level is not there, and not counted as left out.
+    """
+    exposition = Exposition(metrics)
     observed = [Cluster(f"cluster-{i}") for i in range(len(clusters))]
     latest = {}
     for at in range(max(map(len, clusters))):
@@ -275,8 +220,9 @@ def test_every_value_is_the_reports_in_every_cycle(clusters):
         report = whole(*latest.values())
         text = exposition.render(report).plain
 
-        assert_says(text, report)
+        assert_says(text, report, metrics)
         assert [len(read(text))] == values(text, "streamgauge_exposed_series")
+        assert [0] == values(text, "streamgauge_dropped_series")
 
 
 @given(st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 10**5), min_size=1))
@@ -400,7 +346,22 @@ def test_nothing_known_at_all_is_still_an_answer():
 
 @pytest.mark.parametrize(
     "name",
-    ['say "hi"', "back\\slash", "two\nlines", "größe 漢 💡", 'all "\\\n" of it', "trailing\\", "", "{x=1} # HELP"],
+    [
+        "rest",
+        "cr\rlf",
+        "\0",
+        "\x85\u2028\ufeff",
+        "\\udc80",
+        "\ufffd",
+        'say "hi"',
+        "back\\slash",
+        "two\nlines",
+        "größe 漢 💡",
+        'all "\\\n" of it',
+        "trailing\\",
+        "",
+        "{x=1} # HELP",
+    ],
 )
 def test_any_name_reads_back(name):
     """Group and topic names may hold anything."""
@@ -437,31 +398,6 @@ def test_a_spark_query_has_its_histogram_and_its_moments():
 
 
 # --- what is left out --------------------------------------------------------------------------------
-
-
-def test_too_many_positions_are_exposed_by_topic_and_counted():
-    """Beyond the set number the lines of single positions go, and how many they were is said."""
-    cluster = Cluster()
-    ends, commits = {P0: (0, 100), P1: Why.TIMEOUT}, {"g": {P0: 58, P1: 3}, "h": {P0: 100}}
-    report = whole(cluster.report(ends, commits, up=False))
-    all_of_them = Exposition(Metrics(max_positions=3)).render(report).plain
-    text = Exposition(Metrics(max_positions=2)).render(report).plain
-    left_out = ours(all_of_them).keys() - ours(text).keys()
-
-    assert {"streamgauge_consumer_lag_records", "streamgauge_consumer_lag_seconds"} == {name for name, _ in left_out}
-    assert [len(left_out)] == values(text, "streamgauge_dropped_series")
-    assert [0] == values(all_of_them, "streamgauge_dropped_series")
-    assert [0] == values(text, "streamgauge_consumer_topic_lag_records")
-
-
-def test_growing_beyond_the_limit_takes_the_lines_away():
-    """The same exposition drops what it showed before, and shows it again."""
-    cluster, exposition = Cluster(), Exposition(Metrics(max_positions=1))
-    small, large = {"g": {P0: 58}}, {"g": {P0: 58, P1: 1}}
-    ends = {P0: (0, 100), P1: (0, 10)}
-    texts = [exposition.render(whole(cluster.report(ends, commits))).plain for commits in (small, large, small)]
-
-    assert [[42], [], [42]] == [values(text, "streamgauge_consumer_lag_records") for text in texts]
 
 
 def test_metrics_that_are_off_are_not_mentioned():
