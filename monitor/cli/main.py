@@ -23,6 +23,7 @@ COMMANDS = {
     "lag": ("monitor.cli.lag:lag", "Ask once how late every consumer is, and judge it."),
     "top": ("monitor.cli.top:top", "Show live how late every consumer is, the gravest first."),
     "serve": ("monitor.cli.serve:serve", "Run the monitor: metrics, status page and API."),
+    "doctor": ("monitor.cli.doctor:doctor", "Check settings, connections, versions and permissions."),
     "config": ("monitor.cli.config:config", "Check the settings file, print its schema or an example."),
     "demo": ("monitor.cli.demo:demo", "Start a real pipeline and show its true lag."),
     "sandbox": ("monitor.cli.sandbox:sandbox", "Start a real Kafka on this machine, for trying things out."),

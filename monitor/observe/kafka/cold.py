@@ -19,11 +19,10 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import version
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from monitor.errors import TransportError
 from monitor.model import Why, why_name
-from monitor.observe.kafka.cluster import Brokers
 from monitor.observe.kafka.transport import CLIENT_ID, Address
 from monitor.observe.kafka.wire import Api, BrokerAddress, MalformedError, Reader, decode_assignment
 
@@ -80,6 +79,21 @@ def operations(bits: int) -> frozenset[str] | None:
     return frozenset(OPERATIONS[code] if code < len(OPERATIONS) else f"OPERATION_{code}" for code in codes)
 
 
+class Asks(Protocol):
+    """Who sends a request and has its answer decoded: ``monitor.observe.kafka.cluster.Brokers``, or another."""
+
+    async def ask(
+        self,
+        address: Address,
+        api: Api,
+        offered: tuple[int, int],
+        encode: Callable[[int], bytes],
+        decode: Callable[[bytes, int], T],
+    ) -> T:
+        """Send a request in the highest version both sides speak; see Brokers.ask."""
+        ...
+
+
 # --- the cluster ------------------------------------------------------------------------------------
 
 
@@ -95,7 +109,7 @@ class ClusterFacts(NamedTuple):
     operations: frozenset[str] | None
 
 
-async def authorised_operations(brokers: Brokers, address: Address) -> frozenset[str] | None:
+async def authorised_operations(brokers: Asks, address: Address) -> frozenset[str] | None:
     """Return what we may do on the cluster itself; None where the broker is too old to say (before Kafka 2.3).
 
     Raises:
@@ -109,7 +123,7 @@ async def authorised_operations(brokers: Brokers, address: Address) -> frozenset
         raise
 
 
-async def describe_cluster(brokers: Brokers, address: Address) -> ClusterFacts:
+async def describe_cluster(brokers: Asks, address: Address) -> ClusterFacts:
     """Ask a broker for its cluster: by DescribeCluster (KIP-700), before Kafka 2.8 by Metadata without topics.
 
     Raises:
@@ -144,7 +158,7 @@ class Features(NamedTuple):
     agreed: Mapping[str, int]
 
 
-async def features(brokers: Brokers, address: Address) -> Features:
+async def features(brokers: Asks, address: Address) -> Features:
     """Ask a broker for its feature levels (ApiVersions v3, Kafka 2.7 and later).
 
     Raises:
@@ -170,7 +184,7 @@ class Quorum(NamedTuple):
     leader_clock_ms: int | None
 
 
-async def quorum(brokers: Brokers, address: Address) -> Quorum:
+async def quorum(brokers: Asks, address: Address) -> Quorum:
     """Ask who the active controller is, and what its clock shows (DescribeQuorum, needs DESCRIBE on the cluster).
 
     For the leader itself LastCaughtUpTimestamp is the leader's present time (KIP-836), so that one answer tells the
@@ -196,7 +210,7 @@ async def quorum(brokers: Brokers, address: Address) -> Quorum:
     return await _ask(brokers, address, Question(DESCRIBE_QUORUM, (0, 2), fields), read)
 
 
-async def sasl_mechanisms(brokers: Brokers, address: Address) -> tuple[str, ...]:
+async def sasl_mechanisms(brokers: Asks, address: Address) -> tuple[str, ...]:
     """Return the log-ins a listener offers; none if it wants none. For a connection without log-in.
 
     A handshake for no mechanism at all is refused with the list of those there are (KIP-43).
@@ -223,7 +237,7 @@ class TopicFacts(NamedTuple):
 
 
 async def describe_topics(
-    brokers: Brokers, address: Address, names: Iterable[str] | None = None
+    brokers: Asks, address: Address, names: Iterable[str] | None = None
 ) -> tuple[TopicFacts, ...]:
     """Ask for topics with what we may do on each (Metadata v8 to v12, Kafka 2.3 and later); creates none.
 
@@ -272,7 +286,7 @@ class GroupAccess(NamedTuple):
 
 
 async def describe_groups(
-    brokers: Brokers, address: Address, names: Sequence[str], type_: str = "classic"
+    brokers: Asks, address: Address, names: Sequence[str], type_: str = "classic"
 ) -> list[GroupAccess]:
     """Ask a coordinator for groups of one type (a key of DESCRIBES) with what we may do on each.
 
@@ -339,7 +353,7 @@ class Coordinator(NamedTuple):
     error: int
 
 
-async def find_coordinators(brokers: Brokers, address: Address, groups: Sequence[str]) -> dict[str, Coordinator]:
+async def find_coordinators(brokers: Asks, address: Address, groups: Sequence[str]) -> dict[str, Coordinator]:
     """Ask who coordinates groups: many at once (KIP-699), before Kafka 3.0 one at a time.
 
     Raises:
@@ -381,7 +395,7 @@ class Question(NamedTuple):
     fields: Mapping[str, object]
 
 
-async def _ask(brokers: Brokers, address: Address, question: Question, read: Callable[[Entity], T]) -> T:
+async def _ask(brokers: Asks, address: Address, question: Question, read: Callable[[Entity], T]) -> T:
     api, offered, fields = question
     # The header of an ApiVersions answer has no tagged fields in any version (ApiVersionsResponse.json). What the
     # transport took for their number, a zero, is the first byte of the error code, whose values are small.
