@@ -55,7 +55,7 @@ class Group:
         """Return how many members it has, None if unknown."""
         if self.state in WITHOUT_MEMBERS:
             return 0
-        return self.described.members if self.described is not None else None
+        return len(self.described.members) if self.described is not None else None
 
     def is_description_due(self, interval_seconds: float) -> bool:
         """Return whether it has to be described (anew)."""

@@ -1,9 +1,9 @@
 """Kafka's wire formats as this monitor needs them: bytes in, columns out.
 
 Only flexible versions are spoken here (compact strings and arrays, tagged fields: KIP-482), which every
-broker since Kafka 3.0 offers; ``older`` speaks the rest. The two answers that grow with the number of
-positions, OffsetFetch and ListOffsets, are decoded into numpy columns: entries without metadata and tagged
-fields lie a fixed stride apart, so a block of them is checked and gathered at once; any other block is walked.
+broker since Kafka 2.8 offers. The answers that grow with the number of positions (OffsetFetch, ListOffsets,
+DescribeShareGroupOffsets) are decoded into numpy columns: entries without texts and tagged fields lie a fixed
+stride apart, so a block of them is checked and gathered at once; any other block is walked.
 
 An answer that does not decode to its last byte raises MalformedError. Nothing here waits or logs.
 """
@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from monitor.model import Int16s, Int32s, Int64s, TopicPartition
+from monitor.model import Int16s, Int32s, Int64s, Member, TopicPartition
 
 Bytes8 = npt.NDArray[np.uint8]
 
@@ -44,6 +45,9 @@ OFFSET_FETCH = Api(9, "OffsetFetch", 6)
 DESCRIBE_GROUPS = Api(15, "DescribeGroups", 5)
 LIST_GROUPS = Api(16, "ListGroups", 3)
 CONSUMER_GROUP_DESCRIBE = Api(69, "ConsumerGroupDescribe", 0)
+SHARE_GROUP_DESCRIBE = Api(77, "ShareGroupDescribe", 0)
+STREAMS_GROUP_DESCRIBE = Api(89, "StreamsGroupDescribe", 0)
+DESCRIBE_SHARE_GROUP_OFFSETS = Api(90, "DescribeShareGroupOffsets", 0)
 
 # ListOffsets' special timestamps (ListOffsetsRequest.java)
 LATEST = -1
@@ -150,9 +154,19 @@ def list_offsets_request(
 
 
 def describe_groups_request(groups: Sequence[str], version: int) -> bytes:
-    """Encode DescribeGroups v5 or v6, or ConsumerGroupDescribe v0 or v1: they ask alike."""
+    """Encode DescribeGroups v5 or v6, ConsumerGroupDescribe, ShareGroupDescribe or StreamsGroupDescribe.
+
+    They ask alike: names, and whether to tell what the asker may do (no).
+    """
     del version
     return uvarint(len(groups) + 1) + b"".join(compact_string(group) for group in groups) + b"\0\0"
+
+
+def share_group_offsets_request(groups: Sequence[str], version: int) -> bytes:
+    """Encode DescribeShareGroupOffsets v0 or v1 (KIP-932, KIP-1226) for every topic of many share groups."""
+    del version
+    # topics null, tags
+    return uvarint(len(groups) + 1) + b"".join(compact_string(group) + b"\0\0" for group in groups) + b"\0"
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -232,6 +246,15 @@ class Reader:
             msg = f"an array of {count} elements in an answer of {len(self.data)} bytes"
             raise MalformedError(msg)
         return count
+
+    def nullable_count(self) -> int | None:
+        """Read the length of a compact array that may be null."""
+        size = self.uvarint() - 1
+        return None if size < 0 else self._plausible(size)
+
+    def is_null(self) -> bool:
+        """Read the byte before a struct that may be null, and return whether it is."""
+        return self.i8() < 0
 
     def string(self) -> str | None:
         """Read a compact nullable string."""
@@ -389,15 +412,47 @@ def decode_list_groups(data: bytes, version: int) -> tuple[int, tuple[ListedGrou
     return error, tuple(groups)
 
 
+# --- descriptions of groups -------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class DescribedGroup:
-    """A group as its coordinator describes it. ``assigned`` maps each partition to its owner's client id."""
+    """A group as its coordinator describes it; the words are those of ``model.GroupFacts``.
+
+    ``assigned`` maps each partition to its owner's client id, empty where several members of a share group read it.
+    """
 
     name: str
     error: int
     state: str = ""
-    members: int = 0
+    members: tuple[Member, ...] = ()
     assigned: dict[TopicPartition, str] = field(default_factory=dict)
+    subscribed: frozenset[str] | None = None
+    assignor: str | None = None
+    epoch: int | None = None
+
+
+MOST_ASSIGNED = 1_000_000
+"""More partitions than a cluster has: an answer about so many is garbage, not a reason to allocate."""
+
+
+class _Topics:
+    """What the members of a group subscribe to together: unknown as soon as one of them cannot be told."""
+
+    def __init__(self) -> None:
+        self._names: set[str] | None = None
+        self._is_unknown = False
+
+    def add(self, names: Iterable[str] | None) -> None:
+        if names is None:
+            self._is_unknown = True
+        elif self._names is None:
+            self._names = set(names)
+        else:
+            self._names.update(names)
+
+    def known(self) -> frozenset[str] | None:
+        return None if self._is_unknown or self._names is None else frozenset(self._names)
 
 
 def decode_describe_groups(data: bytes, version: int) -> list[DescribedGroup]:
@@ -406,32 +461,95 @@ def decode_describe_groups(data: bytes, version: int) -> list[DescribedGroup]:
     Raises:
         MalformedError: The answer does not follow the schema.
     """
+    return _described(data, version, _classic_group)
+
+
+def decode_consumer_group_describe(data: bytes, version: int) -> list[DescribedGroup]:
+    """Decode ConsumerGroupDescribe v0 or v1 (KIP-848).
+
+    Raises:
+        MalformedError: The answer does not follow the schema.
+    """
+    return _described(data, version, _consumer_group)
+
+
+def decode_share_group_describe(data: bytes, version: int) -> list[DescribedGroup]:
+    """Decode ShareGroupDescribe v1 (KIP-932): a partition may be assigned to several members.
+
+    Raises:
+        MalformedError: The answer does not follow the schema.
+    """
+    return _described(data, version, _share_group)
+
+
+def decode_streams_group_describe(data: bytes, version: int) -> list[DescribedGroup]:
+    """Decode StreamsGroupDescribe v0 (KIP-1071).
+
+    A member is assigned tasks: partition p of every topic its subtopology reads. Where these topics do not have the
+    same number of partitions, some that are told here do not exist. Standby and warm-up tasks read no input.
+
+    Raises:
+        MalformedError: The answer does not follow the schema.
+    """
+    return _described(data, version, _streams_group)
+
+
+def _described(data: bytes, version: int, group: Callable[[Reader, int], DescribedGroup]) -> list[DescribedGroup]:
     read = Reader(data)
     read.i32()  # throttle_time_ms
-    groups = []
-    for _ in range(read.count()):
-        error = read.i16()
-        if version >= 6:  # error_message (KIP-1043)
-            read.string()
-        name, state, protocol_type = read.name(), read.name(), read.name()
-        read.name()  # protocol_data
-        assigned: dict[TopicPartition, str] = {}
-        members = read.count()
-        for _ in range(members):
-            read.name()  # member_id
-            read.string()  # group_instance_id
-            client, _host = read.name(), read.name()
-            read.blob()  # member_metadata
-            assignment = read.blob()
-            read.tags()
-            if protocol_type == "consumer":
-                assigned |= dict.fromkeys(decode_assignment(assignment), client)
-        read.i32()  # authorized_operations
-        read.tags()
-        groups.append(DescribedGroup(name, error, state, members, assigned))
+    groups = [group(read, version) for _ in range(read.count())]
     read.tags()
     read.end()
     return groups
+
+
+def _classic_group(read: Reader, version: int) -> DescribedGroup:
+    error = read.i16()
+    if version >= 6:  # error_message (KIP-1043)
+        read.string()
+    name, state, protocol_type, protocol = read.name(), read.name(), read.name(), read.name()
+    is_consumer = protocol_type == "consumer"
+    members, topics = [], _Topics()
+    subscriptions: dict[bytes, frozenset[str] | None] = {}  # most members of a group say the same
+    for _ in range(read.count()):
+        member_id, instance_id, client, host = read.name(), read.string(), read.name(), read.name()
+        metadata, assignment = read.blob(), read.blob()
+        read.tags()
+        assigned: Sequence[TopicPartition] = ()
+        if is_consumer:
+            if metadata not in subscriptions:
+                subscriptions[metadata] = decode_subscription(metadata)
+            topics.add(subscriptions[metadata])
+            assigned = decode_assignment(assignment)
+        members.append(Member(member_id, client, host, instance_id, None, tuple(assigned)))
+    read.i32()  # authorized_operations
+    read.tags()
+    return DescribedGroup(
+        name,
+        error,
+        state,
+        tuple(members),
+        {where: member.client_id for member in members for where in member.assigned},
+        topics.known(),
+        protocol or None,
+    )
+
+
+def decode_subscription(data: bytes) -> frozenset[str] | None:
+    """Decode the topics of a consumer protocol subscription (v0 to v3); None for what is not one.
+
+    Topics come first and user data after them in every version. What follows is not read: nothing of it is needed
+    here, and clients write it as they like (Faust calls the fields of v0 its version 4).
+    """
+    read = Reader(data)
+    try:
+        if read.i16() < 0 or (count := read.i32()) < 0:
+            return None
+        topics = frozenset(read.take(read.i16()).decode() for _ in range(count))
+        read.skip(max(read.i32(), 0))  # user_data, -1 for null
+    except (MalformedError, UnicodeDecodeError):
+        return None
+    return topics
 
 
 def decode_assignment(data: bytes) -> list[TopicPartition]:
@@ -454,51 +572,44 @@ def decode_assignment(data: bytes) -> list[TopicPartition]:
     return found
 
 
-def decode_consumer_group_describe(data: bytes, version: int) -> list[DescribedGroup]:
-    """Decode ConsumerGroupDescribe v0 or v1 (KIP-848).
-
-    Raises:
-        MalformedError: The answer does not follow the schema.
-    """
-    read = Reader(data)
-    read.i32()  # throttle_time_ms
-    groups = []
-    for _ in range(read.count()):
-        error = read.i16()
-        read.string()  # error_message
-        name, state = read.name(), read.name()
-        read.skip(8)  # group_epoch, assignment_epoch
-        read.name()  # assignor_name
-        assigned: dict[TopicPartition, str] = {}
-        members = read.count()
-        for _ in range(members):
-            assigned |= _consumer_member(read, version)
-        read.i32()  # authorized_operations
-        read.tags()
-        groups.append(DescribedGroup(name, error, state, members, assigned))
+def _consumer_group(read: Reader, version: int) -> DescribedGroup:
+    error, name, state, epoch = _head(read)
+    assignor = read.name()
+    topics = _Topics()
+    members = tuple(_consumer_member(read, version, topics) for _ in range(read.count()))
+    read.i32()  # authorized_operations
     read.tags()
-    read.end()
-    return groups
+    assigned = {where: member.client_id for member in members for where in member.assigned}
+    return DescribedGroup(name, error, state, members, assigned, topics.known(), assignor or None, epoch)
 
 
-def _consumer_member(read: Reader, version: int) -> dict[TopicPartition, str]:
-    read.name()  # member_id
-    read.string()  # instance_id
+def _head(read: Reader) -> tuple[int, str, str, int | None]:
+    """Read what descriptions of all new protocols begin with: error, name, state, and the group epoch."""
+    error = read.i16()
+    read.string()  # error_message
+    name, state = read.name(), read.name()
+    epoch = read.i32()
+    read.i32()  # assignment_epoch
+    return error, name, state, None if error else epoch
+
+
+def _consumer_member(read: Reader, version: int, topics: _Topics) -> Member:
+    member_id, instance_id = read.name(), read.string()
     read.string()  # rack_id
-    read.i32()  # member_epoch
-    client, _host = read.name(), read.name()
-    for _ in range(read.count()):
-        read.name()  # subscribed_topic_names
-    read.string()  # subscribed_topic_regex
+    epoch = read.i32()
+    client, host = read.name(), read.name()
+    names = [read.name() for _ in range(read.count())]
+    # A pattern is RE2J's (subscribed_topic_regex, KIP-848): what it matches, only the coordinator knows for sure.
+    topics.add(None if read.string() else names)
     assigned = _assignment(read)
     _assignment(read)  # the target assignment
     if version >= 1:
         read.i8()  # member_type
     read.tags()
-    return dict.fromkeys(assigned, client)
+    return Member(member_id, client, host, instance_id, epoch, assigned)
 
 
-def _assignment(read: Reader) -> list[TopicPartition]:
+def _assignment(read: Reader) -> tuple[TopicPartition, ...]:
     found = []
     for _ in range(read.count()):
         read.skip(16)  # topic_id
@@ -506,18 +617,142 @@ def _assignment(read: Reader) -> list[TopicPartition]:
         found += [TopicPartition(name, partition) for partition in read.i32s().tolist()]
         read.tags()
     read.tags()
+    return tuple(found)
+
+
+def _share_group(read: Reader, _version: int) -> DescribedGroup:
+    error, name, state, epoch = _head(read)
+    assignor = read.name()
+    topics = _Topics()
+    members = tuple(_share_member(read, topics) for _ in range(read.count()))
+    read.i32()  # authorized_operations
+    read.tags()
+    assigned: dict[TopicPartition, str] = {}
+    for member in members:
+        for where in member.assigned:
+            assigned[where] = "" if assigned.get(where, member.client_id) != member.client_id else member.client_id
+    return DescribedGroup(name, error, state, members, assigned, topics.known(), assignor or None, epoch)
+
+
+def _share_member(read: Reader, topics: _Topics) -> Member:
+    member_id = read.name()
+    read.string()  # rack_id
+    epoch = read.i32()
+    client, host = read.name(), read.name()
+    topics.add([read.name() for _ in range(read.count())])
+    assigned = _assignment(read)
+    read.tags()
+    return Member(member_id, client, host, None, epoch, assigned)
+
+
+def _streams_group(read: Reader, _version: int) -> DescribedGroup:
+    error, name, state, epoch = _head(read)
+    sources = _topology(read)
+    left = MOST_ASSIGNED
+    members = []
+    for _ in range(read.count()):
+        members.append(_streams_member(read, sources or {}, left))
+        left -= len(members[-1].assigned)
+    read.i32()  # authorized_operations
+    read.tags()
+    assigned = {where: member.client_id for member in members for where in member.assigned}
+    topics = None if sources is None else frozenset(topic for names in sources.values() for topic in names)
+    return DescribedGroup(name, error, state, tuple(members), assigned, topics, None, epoch)
+
+
+def _topology(read: Reader) -> dict[str, tuple[str, ...]] | None:
+    """Read which topics each subtopology reads; None while the group has none, or its topics are not as needed."""
+    if read.is_null():
+        return None
+    read.i32()  # epoch
+    count = read.nullable_count()
+    sources: dict[str, tuple[str, ...]] = {}
+    for _ in range(count or 0):
+        name = read.name()
+        topics = [read.name() for _ in range(read.count())]
+        for _ in range(read.count()):
+            read.name()  # repartition_sink_topics
+        for _ in range(read.count()):
+            _topic_info(read)  # state_changelog_topics
+        topics += [_topic_info(read) for _ in range(read.count())]  # repartition_source_topics
+        read.tags()
+        sources[name] = tuple(dict.fromkeys(topics))
+    read.tags()
+    return None if count is None else sources
+
+
+def _topic_info(read: Reader) -> str:
+    name = read.name()
+    read.skip(6)  # partitions, replication_factor
+    _key_values(read)
+    read.tags()
+    return name
+
+
+def _key_values(read: Reader) -> None:
+    for _ in range(read.count()):
+        read.name()
+        read.name()
+        read.tags()
+
+
+def _streams_member(read: Reader, sources: Mapping[str, Sequence[str]], left: int) -> Member:
+    member_id, epoch, instance_id = read.name(), read.i32(), read.string()
+    read.string()  # rack_id
+    client, host = read.name(), read.name()
+    read.i32()  # topology_epoch
+    read.name()  # process_id
+    if not read.is_null():  # user_endpoint
+        read.name()
+        read.skip(2)
+        read.tags()
+    _key_values(read)  # client_tags
+    for _ in range(2):  # task_offsets, task_end_offsets
+        for _ in range(read.count()):
+            read.name()
+            read.skip(12)
+            read.tags()
+    assigned = [
+        TopicPartition(topic, partition)
+        for topic, partitions in _active(read, sources, left)
+        for partition in partitions
+    ]
+    _active(read, {}, left)  # the target assignment
+    read.i8()  # is_classic
+    read.tags()
+    return Member(member_id, client, host, instance_id, epoch, tuple(assigned))
+
+
+def _active(read: Reader, sources: Mapping[str, Sequence[str]], left: int) -> list[tuple[str, list[int]]]:
+    """Read a member's tasks and return the partitions that its active ones read, by topic."""
+    found = []
+    for _ in range(read.count()):
+        name, partitions = read.name(), read.i32s().tolist()
+        read.tags()
+        topics = sources.get(name, ())
+        left -= len(topics) * len(partitions)
+        if left < 0:
+            msg = f"a streams group is assigned more than {MOST_ASSIGNED} partitions"
+            raise MalformedError(msg)
+        found += [(topic, partitions) for topic in topics]
+    for _ in range(2):  # standby_tasks, warmup_tasks
+        for _ in range(read.count()):
+            read.name()
+            read.i32s()
+            read.tags()
+    read.tags()
     return found
 
 
-# --- the two large answers --------------------------------------------------------------------------
+# --- the large answers ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shape:
     """Everything of a large answer but its moving numbers: which entry is about what.
 
-    One entry a position (OffsetFetch) or a partition (ListOffsets). ``topic`` indexes ``topics``; ``group``
-    indexes ``groups`` and is empty for ListOffsets. ``error`` is the broker's code of each entry.
+    One entry a position (OffsetFetch, DescribeShareGroupOffsets) or a partition (ListOffsets). ``topic`` indexes
+    ``topics``; ``group`` indexes ``groups`` and is empty for ListOffsets. ``error`` is the broker's code of each entry.
     A shape keeps its identity (``is``) from answer to answer while only numbers move.
     """
 
@@ -534,11 +769,16 @@ class Shape:
 
 
 class Offsets(NamedTuple):
-    """The moving numbers of an answer, row for row with ``shape``; timestamps only from ListOffsets."""
+    """The moving numbers of an answer, row for row with ``shape``.
+
+    Timestamps are only from ListOffsets. ``lag`` is only from DescribeShareGroupOffsets v1, -1 where the broker does
+    not know it; there ``offset`` is the share-partition start offset, -1 before the first fetch.
+    """
 
     shape: Shape
     offset: Int64s
     timestamp_ms: Int64s
+    lag: Int64s | None = None
 
 
 class _Entry(NamedTuple):
@@ -549,13 +789,23 @@ class _Entry(NamedTuple):
     error: int
     moving: tuple[int, int]
     """First and last-but-one byte of what may differ between two answers of the same shape."""
-    timestamp: int | None
+    timestamp: int | None = None
+    lag: int | None = None
+    text: int | None = None
+    """The length of a string, if there is one: one byte, 0 for null or 1 for empty."""
+    id_size: int = 0
+    """So many bytes of topic id are between the topic's name and its entries."""
 
 
 # partition i4, offset i8, leader epoch i4, metadata (one byte: empty or null), error i2, tags
-_COMMIT = _Entry(stride=20, offset=4, error=17, moving=(4, 16), timestamp=None)
+_COMMIT = _Entry(stride=20, offset=4, error=17, moving=(4, 16), text=16)
 # partition i4, error i2, timestamp i8, offset i8, leader epoch i4, tags
 _END = _Entry(stride=27, offset=14, error=4, moving=(6, 26), timestamp=6)
+# partition i4, start offset i8, leader epoch i4, lag i8 (v1), error i2, error message (null or empty), tags
+_SHARE = {
+    0: _Entry(stride=20, offset=4, error=16, moving=(4, 16), text=18, id_size=16),
+    1: _Entry(stride=28, offset=4, error=24, moving=(4, 24), lag=16, text=26, id_size=16),
+}
 
 
 class _Decoder(ABC):
@@ -596,6 +846,17 @@ class ListOffsetsDecoder(_Decoder):
         return _ends_template(data)
 
 
+class ShareOffsetsDecoder(_Decoder):
+    """Decode DescribeShareGroupOffsets answers of one version, 0 or 1."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__()
+        self._version = version
+
+    def _lay_out(self, data: bytes) -> _Template:
+        return _share_template(data, self._version)
+
+
 class _Template:
     """An answer's constant bytes, its shape, and where its numbers lie."""
 
@@ -612,6 +873,7 @@ class _Template:
         self._words &= self._constant
         self._offset_at = starts + entry.offset
         self._timestamp_at = None if entry.timestamp is None else starts + entry.timestamp
+        self._lag_at = None if entry.lag is None else starts + entry.lag
 
     def fits(self, data: bytes) -> bool:
         """Return whether an answer differs from this one in its numbers only."""
@@ -625,9 +887,9 @@ class _Template:
         """Gather the numbers of an answer that fits."""
         raw = np.frombuffer(data, np.uint8)
         offset = _gather(raw, self._offset_at, ">i8").astype(np.int64)
-        if self._timestamp_at is None:
-            return Offsets(self._shape, offset, _NO_TIMES)
-        return Offsets(self._shape, offset, _gather(raw, self._timestamp_at, ">i8").astype(np.int64))
+        times = _NO_TIMES if self._timestamp_at is None else _gather(raw, self._timestamp_at, ">i8").astype(np.int64)
+        lag = None if self._lag_at is None else _gather(raw, self._lag_at, ">i8").astype(np.int64)
+        return Offsets(self._shape, offset, times, lag)
 
 
 _NO_TIMES = np.empty(0, np.int64)
@@ -665,6 +927,7 @@ class _Blocks:
         """Read one topic: its name, its entries, its tags."""
         read = self._read
         raw = read.blob()
+        read.skip(self._entry.id_size)
         count = read.count()
         self.topic.append(self._names.setdefault(raw, len(self._names)))
         self.start.append(read.pos)
@@ -683,8 +946,8 @@ class _Blocks:
         end = start + count * stride
         if end > len(data) or any(data[start + stride - 1 : end : stride]):
             return False
-        # OffsetFetch only: the byte before the error is the metadata's length, 0 null or 1 empty.
-        if self._entry is _COMMIT and data[start + 16 : end : stride].strip(b"\0\1"):
+        text = self._entry.text
+        if text is not None and data[start + text : end : stride].strip(b"\0\1"):
             return False
         read.pos = end
         return True
@@ -732,10 +995,31 @@ def _walk_end(read: Reader) -> int:
     return error_at
 
 
+def _walk_share(entry: _Entry, read: Reader) -> int:
+    """Step over one DescribeShareGroupOffsets entry of any size and return where its error lies."""
+    error_at = read.pos + entry.error
+    read.skip(entry.error + 2)
+    read.skip(max(read.uvarint() - 1, 0))  # error_message
+    read.tags()
+    return error_at
+
+
 def _commits_template(data: bytes) -> _Template:
+    return _groups_template(data, _COMMIT, _walk_commit)
+
+
+def _share_template(data: bytes, version: int) -> _Template:
+    entry = _SHARE[version]
+    return _groups_template(data, entry, partial(_walk_share, entry), has_message=True)
+
+
+def _groups_template(
+    data: bytes, entry: _Entry, walk: Callable[[Reader], int], *, has_message: bool = False
+) -> _Template:
+    """Lay out an answer that lists entries by group and topic; ``has_message`` beside the group's error."""
     read = Reader(data)
     read.i32()  # throttle_time_ms
-    blocks = _Blocks(read, _COMMIT, _walk_commit)
+    blocks = _Blocks(read, entry, walk)
     groups, errors, sizes = [], [], []
     for _ in range(read.count()):
         groups.append(read.name())
@@ -744,6 +1028,8 @@ def _commits_template(data: bytes) -> _Template:
             blocks.block()
         sizes.append(blocks.entries - before)
         errors.append(read.i16())
+        if has_message:
+            read.string()
         read.tags()
     read.tags()
     read.end()
@@ -757,7 +1043,7 @@ def _commits_template(data: bytes) -> _Template:
         group=np.repeat(np.arange(len(groups), dtype=np.int32), sizes),
         group_error=np.array(errors, np.int16),
     )
-    return _Template(data, shape, starts, _COMMIT)
+    return _Template(data, shape, starts, entry)
 
 
 def _ends_template(data: bytes) -> _Template:

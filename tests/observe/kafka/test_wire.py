@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from kio.index import load_request_schema, load_response_schema
+from kio.index import load_payload_module, load_request_schema, load_response_schema
 from kio.schema.consumer_protocol_assignment import v0, v1, v2, v3
+from kio.schema.consumer_protocol_subscription import v0 as s0
+from kio.schema.consumer_protocol_subscription import v1 as s1
+from kio.schema.consumer_protocol_subscription import v2 as s2
+from kio.schema.consumer_protocol_subscription import v3 as s3
 from kio.schema.errors import ErrorCode
 from kio.serial import entity_reader, entity_writer
+from kio.static.constants import EntityType
 from kio.static.primitive import i32, i64
 
-from monitor.model import TopicPartition
+from monitor.model import Member, TopicPartition
 from monitor.observe.kafka import wire
 
 
@@ -41,6 +46,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.integers(120, 30
 
 SIMPLE = {
     **{name: number(bits) for name, bits in INTEGERS.items()},
+    "uint16": st.integers(0, 2**16 - 1),
     "string": texts,
     "bytes": st.binary(max_size=12) | st.integers(120, 300).map(bytes),
     "uuid": st.uuids(),
@@ -60,6 +66,8 @@ def with_tags(schema: type) -> type:
         if part is not None:
             copy = with_tags(part)
             kind = tuple[copy, ...] if is_array else copy
+            if is_optional(hints[each.name]):
+                kind |= None
         fields.append((each.name, kind, dataclasses.field(metadata=each.metadata, kw_only=True)))
     unknown = dataclasses.field(default=b"", metadata={"kafka_type": "bytes", "tag": 77}, kw_only=True)
     constants = {
@@ -100,7 +108,8 @@ def entities(draw, schema: type, special: dict, *, tags: bool):
             values[each.name] = draw(special[each.name])
         elif part is not None:
             one = entities(part, special, tags=tags)
-            values[each.name] = draw(st.lists(one, max_size=3).map(tuple)) if is_array else draw(one)
+            one = st.lists(one, max_size=3).map(tuple) if is_array else one
+            values[each.name] = draw(st.none() | one) if is_optional(hint) else draw(one)
         else:
             one = SIMPLE[each.metadata["kafka_type"]]
             if is_array:
@@ -450,61 +459,350 @@ def cut(data: bytes) -> st.SearchStrategy:
     return st.integers(0, max(len(data) - 1, 0)).map(lambda size: data[:size])
 
 
+SUBSCRIPTIONS = {0: s0, 1: s1, 2: s2, 3: s3}
+
+
+@st.composite
+def subscriptions(draw):
+    """Draw what a consumer subscribes to, and the bytes that it would write for it."""
+    version = draw(st.sampled_from(range(4)))
+    schema = SUBSCRIPTIONS[version].ConsumerProtocolSubscription
+    names = draw(st.lists(texts, max_size=3, unique=True))
+    entity = draw(entities(schema, {"topics": st.just(tuple(names))}, tags=False))
+    return frozenset(names), version.to_bytes(2, "big") + encoded(entity)
+
+
+@over(subscriptions())
+def test_a_subscription_reads_as_kio_wrote_it(drawn):
+    """The topics of v0 to v3, whatever follows them."""
+    topics, data = drawn
+
+    assert topics == wire.decode_subscription(data)
+
+
+@over(subscriptions(), st.data())
+def test_a_subscription_cut_short_is_unknown(drawn, data):
+    """Cut within topics or user data it tells nothing; cut behind them, it still tells all its topics."""
+    topics, whole = drawn
+
+    assert wire.decode_subscription(data.draw(cut(whole))) in {None, topics}
+    assert wire.decode_subscription(whole[:5]) is None
+
+
+@over(st.binary(max_size=40))
+@example(b"")
+@example(b"\0\0\x7f\xff\xff\xff")
+@example(b"\0\0\0\0\0\1\0\1\xff\xff\xff\xff\xff")
+def test_a_subscription_of_other_bytes_raises_nothing(data):
+    """It is none then, or happens to be one: the bytes are the client's."""
+    assert isinstance(wire.decode_subscription(data), frozenset | None)
+
+
+def test_the_subscription_of_a_faust_worker():
+    """It calls the fields of v0 its version 4, and user data of its own follows."""
+    data = b"\0\4" + b"\0\0\0\1" + b"\0\6orders" + b"\0\0\0\2{}"
+
+    assert frozenset({"orders"}) == wire.decode_subscription(data)
+
+
 # One pair a member: its bytes are drawn once, so that the truth is known when they are decoded.
 assignment_pool = st.lists(assignments(), min_size=1, max_size=3)
+subscription_pool = st.lists(subscriptions(), min_size=1, max_size=3)
 
 
-@over(assignment_pool, st.data())
-def test_describe_groups_reads_as_kio_wrote_it(pool, data):
-    """State, number of members and whose client each partition is; assignments of consumers only."""
+def together(members: list[frozenset[str] | None]) -> frozenset[str] | None:
+    """Return what members subscribe to, None with nobody there or anybody unknown."""
+    return frozenset().union(*members) if members and None not in members else None
+
+
+def owners(members) -> dict[TopicPartition, str]:
+    return {where: member.client_id for member in members for where in member.assigned}
+
+
+@over(assignment_pool, subscription_pool, st.data())
+def test_describe_groups_reads_as_kio_wrote_it(pool, subscribing, data):
+    """State, assignor, members and what they read and subscribe to; the last two of consumers only."""
     truth = {raw: partitions for partitions, raw in pool}
+    topics = {raw: names for names, raw in subscribing}
     special = {
         "member_assignment": st.sampled_from([*truth, b"", b"\xff\xff"]),
+        "member_metadata": st.sampled_from([*topics, *topics, b""]),
         "protocol_type": st.sampled_from(["consumer", "connect", ""]),
     }
     version, entity = data.draw(answers(wire.DESCRIBE_GROUPS, range(5, 7), special))
 
     read = wire.decode_describe_groups(encoded(entity), version)
 
-    assert [
-        wire.DescribedGroup(
-            g.group_id,
-            int(g.error_code),
-            g.group_state,
-            len(g.members),
-            {
-                partition: member.client_id
-                for member in g.members
-                for partition in truth.get(member.member_assignment, [])
-                if g.protocol_type == "consumer"
-            },
+    expected = []
+    for g in entity.groups:
+        is_consumer = g.protocol_type == "consumer"
+        members = tuple(
+            Member(
+                m.member_id,
+                m.client_id,
+                m.client_host,
+                m.group_instance_id,
+                None,
+                tuple(truth.get(m.member_assignment, [])) if is_consumer else (),
+            )
+            for m in g.members
         )
-        for g in entity.groups
-    ] == read
+        told = [topics.get(m.member_metadata) if is_consumer else None for m in g.members]
+        expected.append(
+            wire.DescribedGroup(
+                g.group_id,
+                int(g.error_code),
+                g.group_state,
+                members,
+                owners(members),
+                together(told),
+                g.protocol_data or None,
+            )
+        )
+    assert expected == read
 
 
-@over(answers(wire.CONSUMER_GROUP_DESCRIBE, range(2)))
+def where(assignment) -> tuple[TopicPartition, ...]:
+    return tuple(TopicPartition(each.topic_name, p) for each in assignment.topic_partitions for p in each.partitions)
+
+
+@over(answers(wire.CONSUMER_GROUP_DESCRIBE, range(2), {"subscribed_topic_regex": st.sampled_from([None, "", "a.*"])}))
 def test_consumer_group_describe_reads_as_kio_wrote_it(drawn):
-    """The same for the new protocol: where members are counts, not where they are meant to be."""
+    """The same for the new protocol: where members are and not where they are meant to be; no pattern is guessed."""
     version, entity = drawn
 
     read = wire.decode_consumer_group_describe(encoded(entity), version)
 
-    assert [
-        wire.DescribedGroup(
-            g.group_id,
-            int(g.error_code),
-            g.group_state,
-            len(g.members),
-            {
-                TopicPartition(topic.topic_name, partition): member.client_id
-                for member in g.members
-                for topic in member.assignment.topic_partitions
-                for partition in topic.partitions
-            },
+    expected = []
+    for g in entity.groups:
+        members = tuple(
+            Member(m.member_id, m.client_id, m.client_host, m.instance_id, m.member_epoch, where(m.assignment))
+            for m in g.members
         )
-        for g in entity.groups
-    ] == read
+        told = [None if m.subscribed_topic_regex else frozenset(m.subscribed_topic_names) for m in g.members]
+        expected.append(
+            wire.DescribedGroup(
+                g.group_id,
+                int(g.error_code),
+                g.group_state,
+                members,
+                owners(members),
+                together(told),
+                g.assignor_name or None,
+                g.group_epoch if not g.error_code else None,
+            )
+        )
+    assert expected == read
+
+
+@over(answers(wire.SHARE_GROUP_DESCRIBE, range(1, 2), {"topic_name": st.sampled_from("ab"), "client_id": texts}))
+def test_share_group_describe_reads_as_kio_wrote_it(drawn):
+    """A partition that several members read has no single owner."""
+    version, entity = drawn
+
+    read = wire.decode_share_group_describe(encoded(entity), version)
+
+    expected = []
+    for g in entity.groups:
+        members = tuple(
+            Member(m.member_id, m.client_id, m.client_host, None, m.member_epoch, where(m.assignment))
+            for m in g.members
+        )
+        clients = {at: {m.client_id for m in members if at in m.assigned} for m in members for at in m.assigned}
+        expected.append(
+            wire.DescribedGroup(
+                g.group_id,
+                int(g.error_code),
+                g.group_state,
+                members,
+                {at: next(iter(names)) if len(names) == 1 else "" for at, names in clients.items()},
+                together([frozenset(m.subscribed_topic_names) for m in g.members]),
+                g.assignor_name or None,
+                g.group_epoch if not g.error_code else None,
+            )
+        )
+    assert expected == read
+
+
+subtopology_ids = st.sampled_from(["0", "1", "2"])
+streams_groups = answers(wire.STREAMS_GROUP_DESCRIBE, range(1), {"subtopology_id": subtopology_ids})
+
+
+@over(streams_groups, examples=40)
+def test_streams_group_describe_reads_as_kio_wrote_it(drawn):
+    """Active tasks are the partitions of their subtopology's source topics; a group without a topology has none."""
+    version, entity = drawn
+
+    read = wire.decode_streams_group_describe(encoded(entity), version)
+
+    expected = []
+    for g in entity.groups:
+        known = g.topology is not None and g.topology.subtopologies is not None
+        sources = {
+            s.subtopology_id: list(
+                dict.fromkeys([*s.source_topics, *(info.name for info in s.repartition_source_topics)])
+            )
+            for s in (g.topology.subtopologies if known else ())
+        }
+        members = tuple(
+            Member(
+                m.member_id,
+                m.client_id,
+                m.client_host,
+                m.instance_id,
+                m.member_epoch,
+                tuple(
+                    TopicPartition(topic, p)
+                    for task in m.assignment.active_tasks
+                    for topic in sources.get(task.subtopology_id, ())
+                    for p in task.partitions
+                ),
+            )
+            for m in g.members
+        )
+        expected.append(
+            wire.DescribedGroup(
+                g.group_id,
+                int(g.error_code),
+                g.group_state,
+                members,
+                owners(members),
+                frozenset(topic for topics in sources.values() for topic in topics) if known else None,
+                None,
+                g.group_epoch if not g.error_code else None,
+            )
+        )
+    assert expected == read
+
+
+def test_tasks_beyond_any_cluster_are_malformed(monkeypatch):
+    """Tasks times topics may be more than an answer has bytes: memory is bounded all the same."""
+    monkeypatch.setattr(wire, "MOST_ASSIGNED", 8)
+    module = load_payload_module(wire.STREAMS_GROUP_DESCRIBE.key, 0, EntityType.response)
+
+    def answer(*members: int) -> bytes:
+        nothing = module.Assignment(active_tasks=(), standby_tasks=(), warmup_tasks=())
+        topology = module.Topology(
+            epoch=i32(1),
+            subtopologies=(
+                module.Subtopology(
+                    subtopology_id="0",
+                    source_topics=("a", "b"),
+                    state_changelog_topics=(),
+                    repartition_source_topics=(),
+                ),
+            ),
+        )
+        group = module.DescribedGroup(
+            error_code=ErrorCode.none,
+            group_id="g",
+            group_state="Stable",
+            group_epoch=i32(1),
+            assignment_epoch=i32(1),
+            topology=topology,
+            members=tuple(
+                module.Member(
+                    member_id="m",
+                    member_epoch=i32(1),
+                    client_id="c",
+                    client_host="h",
+                    topology_epoch=i32(1),
+                    process_id="p",
+                    client_tags=(),
+                    task_offsets=(),
+                    task_end_offsets=(),
+                    assignment=dataclasses.replace(
+                        nothing,
+                        active_tasks=(module.TaskIds(subtopology_id="0", partitions=tuple(map(i32, range(tasks)))),),
+                    ),
+                    target_assignment=nothing,
+                    is_classic=False,
+                )
+                for tasks in members
+            ),
+        )
+        whole = module.StreamsGroupDescribeResponse(throttle_time=datetime.timedelta(0), groups=(group,))
+        return encoded(whole)
+
+    (group,) = wire.decode_streams_group_describe(answer(3, 1), 0)
+    assert [6, 2] == [len(member.assigned) for member in group.members]
+    for too_many in [(5,), (3, 2)]:
+        with pytest.raises(wire.MalformedError):
+            wire.decode_streams_group_describe(answer(*too_many), 0)
+
+
+# --- share groups' offsets --------------------------------------------------------------------------
+
+share_message = st.sampled_from(["", None, None, "x", "ü" * 70])
+share_offsets = answers(wire.DESCRIBE_SHARE_GROUP_OFFSETS, range(2), {"error_message": share_message}, is_large=True)
+plain_share_offsets = answers(
+    wire.DESCRIBE_SHARE_GROUP_OFFSETS, range(2), {"error_message": st.sampled_from(["", None])}, is_large=True
+)
+
+
+def shares_told(entity) -> tuple:
+    return (
+        [(group.group_id, int(group.error_code)) for group in entity.groups],
+        [
+            (
+                group.group_id,
+                topic.topic_name,
+                p.partition_index,
+                p.start_offset,
+                getattr(p, "lag", None),
+                int(p.error_code),
+            )
+            for group in entity.groups
+            for topic in group.topics
+            for p in topic.partitions
+        ],
+    )
+
+
+def shares_decoded(offsets: wire.Offsets) -> tuple:
+    shape = offsets.shape
+    lag = [None] * len(shape) if offsets.lag is None else offsets.lag.tolist()
+    return (
+        list(zip(shape.groups, shape.group_error.tolist(), strict=True)),
+        [
+            (shape.groups[group], shape.topics[topic], *rest)
+            for group, topic, *rest in zip(
+                shape.group.tolist(),
+                shape.topic.tolist(),
+                shape.partition.tolist(),
+                offsets.offset.tolist(),
+                lag,
+                shape.error.tolist(),
+                strict=True,
+            )
+        ],
+    )
+
+
+@over(share_offsets)
+def test_share_group_offsets_read_as_kio_wrote_them(drawn):
+    """Start offset and error of every partition, and its lag from v1 on."""
+    version, entity = drawn
+
+    assert shares_told(entity) == shares_decoded(wire.ShareOffsetsDecoder(version).decode(encoded(entity)))
+
+
+@over(
+    plain_share_offsets.flatmap(
+        lambda drawn: moved(
+            drawn, COMMIT_PATH, {"start_offset": 64, "leader_epoch": 32} | ({"lag": 64} if drawn[0] else {})
+        )
+    )
+)
+def test_share_offsets_that_only_moved_keep_their_shape(drawn):
+    """Start offsets, epochs and lags may move and the shape stays the same object."""
+    version, first, second = drawn
+    decoder = wire.ShareOffsetsDecoder(version)
+
+    before, after = decoder.decode(encoded(first)), decoder.decode(encoded(second))
+
+    assert before.shape is after.shape
+    assert (shares_told(first), shares_told(second)) == (shares_decoded(before), shares_decoded(after))
 
 
 # --- broken answers ---------------------------------------------------------------------------------
@@ -516,11 +814,17 @@ DECODERS = {
     "ListGroups": (group_lists, wire.decode_list_groups),
     "DescribeGroups": (answers(wire.DESCRIBE_GROUPS, range(5, 7)), wire.decode_describe_groups),
     "ConsumerGroupDescribe": (answers(wire.CONSUMER_GROUP_DESCRIBE, range(2)), wire.decode_consumer_group_describe),
+    "ShareGroupDescribe": (answers(wire.SHARE_GROUP_DESCRIBE, range(1, 2)), wire.decode_share_group_describe),
+    "StreamsGroupDescribe": (streams_groups, wire.decode_streams_group_describe),
+    "DescribeShareGroupOffsets": (
+        share_offsets,
+        lambda data, version: wire.ShareOffsetsDecoder(version).decode(data),
+    ),
 }
 
 
 @pytest.mark.parametrize("api", DECODERS)
-@over(data=st.data(), examples=40)
+@over(data=st.data(), examples=30)
 def test_a_truncated_answer_is_malformed(api, data):
     """An answer cut anywhere is refused: no value is made up for what is missing."""
     strategy, decode = DECODERS[api]
@@ -532,7 +836,7 @@ def test_a_truncated_answer_is_malformed(api, data):
 
 
 @pytest.mark.parametrize("api", DECODERS)
-@over(data=st.data(), examples=40)
+@over(data=st.data(), examples=30)
 def test_bytes_after_the_answer_are_malformed(api, data):
     """An answer with something behind it is refused too."""
     strategy, decode = DECODERS[api]
@@ -543,7 +847,7 @@ def test_bytes_after_the_answer_are_malformed(api, data):
 
 
 @pytest.mark.parametrize("api", DECODERS)
-@over(data=st.data(), examples=40)
+@over(data=st.data(), examples=30)
 def test_a_corrupt_answer_is_malformed_or_another_answer(api, data):
     """Flipped bytes either make another well-formed answer or MalformedError; nothing else, nothing endless."""
     strategy, decode = DECODERS[api]
@@ -565,7 +869,8 @@ def test_a_corrupt_answer_is_malformed_or_another_answer(api, data):
 def test_random_bytes_are_malformed_or_an_answer(api, body, version_index):
     """The same for bytes that never were an answer: a length of gigabytes allocates nothing."""
     versions = {"OffsetFetch": 8, "ListOffsets": 7, "Metadata": 9, "ListGroups": 3, "DescribeGroups": 5}
-    spans = {"OffsetFetch": 2, "ListOffsets": 5, "Metadata": 4, "ListGroups": 3, "DescribeGroups": 2}
+    versions |= {"ShareGroupDescribe": 1}
+    spans = {"ListOffsets": 5, "Metadata": 4, "ListGroups": 3, "ShareGroupDescribe": 1, "StreamsGroupDescribe": 1}
     version = versions.get(api, 0) + version_index % spans.get(api, 2)
 
     refuses_or_reads(DECODERS[api][1], body, version)
@@ -668,7 +973,17 @@ def test_ends_are_asked_for_as_kio_reads_it(version, questions, isolation):
     assert datetime.timedelta(0) == getattr(request, "timeout", datetime.timedelta(0))
 
 
-@over(st.sampled_from([(wire.DESCRIBE_GROUPS, 5), (wire.DESCRIBE_GROUPS, 6), (wire.CONSUMER_GROUP_DESCRIBE, 0)]), names)
+DESCRIBES = [
+    (wire.DESCRIBE_GROUPS, 5),
+    (wire.DESCRIBE_GROUPS, 6),
+    (wire.CONSUMER_GROUP_DESCRIBE, 0),
+    (wire.CONSUMER_GROUP_DESCRIBE, 1),
+    (wire.SHARE_GROUP_DESCRIBE, 1),
+    (wire.STREAMS_GROUP_DESCRIBE, 0),
+]
+
+
+@over(st.sampled_from(DESCRIBES), names)
 @example((wire.CONSUMER_GROUP_DESCRIBE, 1), ["a"])
 def test_descriptions_are_asked_for_as_kio_reads_it(api, groups):
     """The groups named, without what one may do with them."""
@@ -678,6 +993,15 @@ def test_descriptions_are_asked_for_as_kio_reads_it(api, groups):
 
     assert groups == list(request.groups if kind is wire.DESCRIBE_GROUPS else request.group_ids)
     assert not request.include_authorized_operations
+
+
+@over(st.sampled_from([0, 1]), names)
+def test_share_offsets_are_asked_for_as_kio_reads_it(version, groups):
+    """All topics of the groups named."""
+    body = wire.share_group_offsets_request(groups, version)
+    request = requested(wire.DESCRIBE_SHARE_GROUP_OFFSETS, version, body)
+
+    assert [(group, None) for group in groups] == [(each.group_id, each.topics) for each in request.groups]
 
 
 @over(st.integers(0, 2**32 - 1))
