@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 _KEY_ID = "sandbox"
 
@@ -98,9 +98,9 @@ class TokenEndpoint:
         """Listen on a free port."""
         application = web.Application()
         application.router.add_post("/token", self._asked)
-        self._runner = web.AppRunner(application)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"{'http' if self._tls is None else 'https'}://127.0.0.1:{port}/token"
@@ -114,17 +114,20 @@ class TokenEndpoint:
     async def give(self, request: web.Request) -> web.Response:
         """Answer client credentials with a token, anything else with an error of RFC 6749, section 5.2."""
         form = await request.post()
+        scheme, _, pair = request.headers.get("Authorization", "").partition(" ")
         try:
-            client = BasicAuth.decode(request.headers.get("Authorization", ""), "utf-8")
+            client, _, secret = base64.b64decode(pair, validate=True).decode().partition(":")
         except ValueError:
+            return web.json_response({"error": "invalid_request"}, status=400)
+        if scheme.lower() != "basic":
             return web.json_response({"error": "invalid_request"}, status=400)
         if form.get("grant_type") != "client_credentials":
             return web.json_response({"error": "unsupported_grant_type"}, status=400)
-        known = self.clients.get(client.login)
-        if known is None or not hmac.compare_digest(known.encode(), client.password.encode()):
+        known = self.clients.get(client)
+        if known is None or not hmac.compare_digest(known.encode(), secret.encode()):
             wrong = {"error": "invalid_client", "error_description": "unknown client, or a wrong secret"}
             return web.json_response(wrong, status=401)
-        token = self.issuer.token(client.login, self.seconds)
+        token = self.issuer.token(client, self.seconds)
         return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": self.seconds})
 
     async def _asked(self, request: web.Request) -> web.StreamResponse:

@@ -19,11 +19,12 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 from monitor.errors import SettingsError, TransportError
 from monitor.model import Why
@@ -115,26 +116,34 @@ class _Held:
     """Time of the event loop up to which it is used."""
 
 
-class EndpointTokens:
-    """Tokens of an endpoint: one is kept for as long as it is good."""
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
-    def __init__(self, sasl: Sasl, timeout_seconds: float) -> None:
+
+class EndpointTokens:
+    """Tokens of an endpoint: one is kept for as long as it is good. ``clock`` is the event loop's time."""
+
+    def __init__(self, sasl: Sasl, timeout_seconds: float, clock: Callable[[], float] = _now) -> None:
         assert sasl.token_endpoint and sasl.client_id and sasl.client_secret is not None  # noqa: S101, PT018 - settings see to it
         self._url = sasl.token_endpoint
         self._client_id = sasl.client_id
         self._secret = sasl.client_secret.get_secret_value()
+        # Not encoded any further, as Kafka's own clients send them (its sasl.oauthbearer.header.urlencode is false).
+        pair = f"{self._client_id}:{self._secret}".encode()
+        self._credentials = f"Basic {base64.b64encode(pair).decode()}"
         self._form = {"grant_type": "client_credentials", **({"scope": sasl.scope} if sasl.scope else {})}
         self._seconds = timeout_seconds * TIMEOUT_SHARE
         self._tls = _tls_context(sasl.token_ca_file) if self._url.lower().startswith("https:") else None
         # Without the query, which may hold a key.
         self._name = f"token endpoint {urlunsplit((*urlsplit(self._url)[:3], '', ''))}"
+        self._clock = clock
         self._held: _Held | None = None
         self._asking: asyncio.Task[_Held] | None = None
 
     async def token(self) -> str:
         """Return the kept token, or ask for a new one, together with whoever asks meanwhile; see Tokens."""
         held = self._held
-        if held is None or _now() >= held.until:
+        if held is None or self._clock() >= held.until:
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask(), name="token")
                 self._asking.add_done_callback(self._asked)
@@ -162,18 +171,17 @@ class EndpointTokens:
     async def _ask(self) -> _Held:
         import aiohttp  # noqa: PLC0415 - slow to import, and needed with an endpoint only
 
-        asked_at = _now()
+        asked_at = self._clock()
         try:
             async with (
                 asyncio.timeout(self._seconds),
-                # trust_env: a proxy that the environment names is used.
-                aiohttp.ClientSession(trust_env=True) as session,
+                aiohttp.ClientSession() as session,
                 session.post(
                     self._url,
                     data=self._form,
-                    auth=aiohttp.BasicAuth(self._client_id, self._secret, "utf-8"),
-                    headers={"Accept": "application/json"},
+                    headers={"Accept": "application/json", "Authorization": self._credentials},
                     ssl=self._tls or True,
+                    proxy=_proxy(self._url),
                     allow_redirects=False,  # who the credentials are for is in the settings
                 ) as response,
             ):
@@ -197,7 +205,7 @@ class EndpointTokens:
         if status != _OK:
             raise _failure(self._refusal(status, answer))
         if answer is None:
-            text = f"{self._name} answered {_printable(kind)} instead of JSON: is it the URL that gives tokens?"
+            text = f"{self._name} answered {_printable(kind)}, no JSON object: is it the URL that gives tokens?"
             raise _failure(text)
         token = answer.get("access_token")
         if not isinstance(token, str) or not _is_token(token):
@@ -226,16 +234,18 @@ async def _content(response: ClientResponse) -> bytes:
     return bytes(content[:_LONGEST])
 
 
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL. aiohttp's own look-up would read ~/.netrc as well."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
 def _tls_context(authorities: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=authorities)
     except OSError as exc:
         message = f"sasl.token_ca_file: {authorities} could not be read as PEM certificates: {exc}"
         raise SettingsError([message]) from exc
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _failure(text: str) -> TransportError:
