@@ -15,6 +15,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import secrets
 import ssl
 import time
@@ -43,9 +44,10 @@ class Issuer:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
     def token(self, subject: str, seconds: float = 300.0, **claims: Any) -> str:
-        """Return a token for a subject that is good for so many seconds; claims given win over its own."""
-        at = int(time.time())
-        said = {"iss": self.name, "aud": self.audience, "sub": subject, "iat": at, "exp": at + seconds, **claims}
+        """Return a token for a subject that is good for so many seconds at least; claims given win over its own."""
+        at = time.time()
+        times = {"iat": int(at), "exp": math.ceil(at + seconds)}
+        said = {"iss": self.name, "aud": self.audience, "sub": subject, **times, **claims}
         head = {"alg": "HS256", "typ": "JWT", "kid": _KEY_ID}
         signed = f"{_base64(json.dumps(head).encode())}.{_base64(json.dumps(said).encode())}"
         return f"{signed}.{_base64(hmac.digest(self.key, signed.encode(), hashlib.sha256))}"

@@ -3,7 +3,8 @@
 One token serves all brokers of a cluster. That of an endpoint is used for four fifths of its life, which the answer
 tells (``expires_in``), else the token itself (a JWT's ``exp``, RFC 7519); one that tells neither is used for one
 log-in. The endpoint is asked when a broker wants a log-in and never twice at once, and it is given its time even when
-whoever asked first gives up. A file is read at each log-in. A token that a broker refused is not used again.
+whoever asked first gives up. A file is read at each log-in. A token that a broker refused is not used again; after one
+that had been kept for a while, and whose key may have been replaced since, a new one is worth another log-in.
 
 Whatever goes wrong is a TransportError in one line, without the secret and without the token.
 """
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 USED_SHARE = 0.8
 """Share of a token's life that it is used for, as Kafka's own clients have it (sasl.login.refresh.window.factor)."""
 
+FRESH_SECONDS = 1.0
+"""Age of a token up to which its refusal is final: what is wrong is wrong with the next one as well."""
+
 TIMEOUT_SHARE = 0.8
 """Share of a request's time that the endpoint may take: what is left is for the broker, and for saying who was slow."""
 
@@ -59,8 +63,12 @@ class Tokens(Protocol):
         """
         ...
 
-    def refused(self, token: str) -> str:
-        """Take note that a broker refused a token, and say what there is to check about it."""
+    def refused(self, token: str) -> bool:
+        """Take note that a broker refused a token; return whether another one may do better."""
+        ...
+
+    def about(self, token: str) -> str:
+        """Say what there is to check about a token that a broker refused."""
         ...
 
     async def close(self) -> None:
@@ -97,7 +105,12 @@ class FileTokens:
             raise _failure(problem)
         return text
 
-    def refused(self, token: str) -> str:
+    def refused(self, token: str) -> bool:
+        """Return that none will: it was read just now."""
+        del token
+        return False
+
+    def about(self, token: str) -> str:
         """Say what there is to check; see Tokens."""
         return f"{_good_when(token)}, it came from {self._path}"
 
@@ -112,8 +125,9 @@ class FileTokens:
 @dataclass(frozen=True, slots=True)
 class _Held:
     text: str = field(repr=False)
+    asked_at: float
     until: float
-    """Time of the event loop up to which it is used."""
+    """Up to when it is used; both times are the event loop's."""
 
 
 def _now() -> float:
@@ -151,10 +165,16 @@ class EndpointTokens:
             held = await asyncio.shield(self._asking)
         return held.text
 
-    def refused(self, token: str) -> str:
-        """Forget the token, and say what there is to check about it; see Tokens."""
-        if self._held is not None and self._held.text == token:
-            self._held = None
+    def refused(self, token: str) -> bool:
+        """Forget the token; see Tokens."""
+        held = self._held
+        if held is None or held.text != token:
+            return False
+        self._held = None
+        return self._clock() - held.asked_at > FRESH_SECONDS
+
+    def about(self, token: str) -> str:
+        """Say what there is to check; see Tokens."""
         return f"{_good_when(token)}, it came from {self._name}"
 
     async def close(self) -> None:
@@ -197,7 +217,7 @@ class EndpointTokens:
             text = f"{self._name} could not be asked: {_reason(exc)}: check token_endpoint and that it runs"
             raise _failure(text) from exc
         text, seconds = self._understand(response.status, response.content_type, content)
-        return _Held(text, asked_at + USED_SHARE * seconds)
+        return _Held(text, asked_at, asked_at + USED_SHARE * seconds)
 
     def _understand(self, status: int, kind: str, content: bytes) -> tuple[str, float]:
         """Return the token in an answer and for how many seconds it is good, 0 if that is not known."""

@@ -198,14 +198,23 @@ class KafkaTransport:
             if connection is not None and connection.connected() and await connection.is_logged_in():
                 return connection
             self.drop(address)
-            connection = _Connection(address.host, address.port, **self._options)
             try:
-                await connection.connect()
-            # Whatever a server that is no Kafka sends makes aiokafka's decoders raise anything.
-            except Exception as exc:
-                raise self._refusal(address, connection, exc) from exc
+                connection = await self._connect(address)
+            except TransportError as exc:
+                if exc.why != SASL_AUTHENTICATION_FAILED or self._tokens is None or not self._tokens.refused():
+                    raise
+                connection = await self._connect(address)  # with another token than that which was kept
             self._connections[address] = connection
             return connection
+
+    async def _connect(self, address: Address) -> _Connection:
+        connection = _Connection(address.host, address.port, **self._options)
+        try:
+            await connection.connect()
+        # Whatever a server that is no Kafka sends makes aiokafka's decoders raise anything.
+        except Exception as exc:
+            raise self._refusal(address, connection, exc) from exc
+        return connection
 
     def _refusal(self, address: Address, connection: _Connection, exc: BaseException) -> TransportError:
         """Say why a connection did not come about, and what to do about a log-in that was refused."""
@@ -216,7 +225,7 @@ class KafkaTransport:
             advice = "get a ticket with kinit, or name a key table by KRB5_CLIENT_KTNAME, and check the service name"
             return TransportError(f"Kerberos gives no log-in at {address}: {minor}: {advice}", Why.REFUSED)
         if number == UNSUPPORTED_SASL_MECHANISM:
-            offered = ", ".join(map(_printable, connection.mechanisms)) or "none"
+            offered = ", ".join(sorted(map(_printable, connection.mechanisms))) or "none"
             text = f"{address} does not take mechanism {mechanism}: choose one of those it takes ({offered})"
             return TransportError(text, UNSUPPORTED_SASL_MECHANISM)
         if number != SASL_AUTHENTICATION_FAILED:
@@ -224,7 +233,7 @@ class KafkaTransport:
         advice = _ADVICE.get(str(mechanism), "")
         said = _printable(" ".join(str(each) for each in cause.args if each))
         if self._tokens is not None:
-            advice, said = self._tokens.refused(), self._tokens.without_token(said)
+            advice, said = self._tokens.about(), self._tokens.without_token(said)
         quoted = f' and said "{said}"' if said else ""
         text = f"{address} refused the log-in by {mechanism} (SASL_AUTHENTICATION_FAILED){quoted}: {advice}"
         return TransportError(text, SASL_AUTHENTICATION_FAILED)
@@ -254,9 +263,13 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
         """Return the SASL extensions (KIP-342)."""
         return self._extensions
 
-    def refused(self) -> str:
-        """Take note that a broker refused it, and say what there is to check."""
+    def refused(self) -> bool:
+        """Take note that a broker refused it; return whether another one may do better."""
         return self._source.refused(self._shown)
+
+    def about(self) -> str:
+        """Say what there is to check about it."""
+        return self._source.about(self._shown)
 
     def without_token(self, text: str) -> str:
         """Return a broker's words without the token, should they repeat it."""

@@ -215,12 +215,25 @@ async def test_a_refused_token_is_not_used_again(endpoint):
     source = EndpointTokens(login(endpoint.url), LONG)
     token = await source.token()
 
-    source.refused("another")
+    assert not source.refused("another")
     assert token == await source.token()
     source.refused(token)
     await source.token()
 
     assert 2 == endpoint.asked
+
+
+@pytest.mark.parametrize(("age", "worth_it"), [(0.9, False), (1.1, True)], ids=["new", "kept for a while"])
+async def test_after_which_refusal_another_token_may_do_better(endpoint, age, worth_it):
+    """A token just made is as good as the next one; of one that was kept, the key may have been replaced since."""
+    clock = Clock()
+    source = EndpointTokens(login(endpoint.url), LONG, clock)
+    token = await source.token()
+
+    clock.at += age
+
+    assert worth_it == source.refused(token)
+    assert not source.refused(token)
 
 
 HTML = "<html><form>Log in!</form></html>"
@@ -389,12 +402,12 @@ def test_what_a_refused_token_tells(tmp_path, times, said):
     at = time.time() + 0.25  # far from where a second rounds the other way
     token = Issuer().token("me", **({"exp": None, "iat": None} | {name: at + each for name, each in times.items()}))
 
-    assert f"{said}, it came from {tmp_path}" == FileTokens(tmp_path).refused(token)
+    assert f"{said}, it came from {tmp_path}" == FileTokens(tmp_path).about(token)
 
 
 def test_a_refused_token_of_another_kind(tmp_path):
     """What is no JWT tells nothing, and is not shown."""
-    assert f"the token is no JWT, it came from {tmp_path}" == FileTokens(tmp_path).refused(SECRET)
+    assert f"the token is no JWT, it came from {tmp_path}" == FileTokens(tmp_path).about(SECRET)
 
 
 @given(st.text() | st.binary().map(lambda each: f"a.{each.hex()}.c"))
