@@ -12,7 +12,7 @@ timestamps on the wire are integer milliseconds and named so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -113,6 +113,7 @@ class Why(IntEnum):
     CHECKPOINT = 1018
     NEW_COORDINATOR = 1019
     THROTTLED = 1020
+    SHARE_AGE = 1021
 
 
 WHY_TEXT: dict[int, str] = {
@@ -137,6 +138,7 @@ WHY_TEXT: dict[int, str] = {
     Why.NO_POSITIONS: "it has no partitions",
     Why.CHECKPOINT: "its checkpoint could not be read",
     Why.THROTTLED: "the broker throttles us",
+    Why.SHARE_AGE: "share groups: the broker tells how many records wait, not since when",
     Why.NEW_COORDINATOR: "its coordinator has just taken over and does not know all of it yet",
 }
 
@@ -301,15 +303,30 @@ class Failure:
     detail: str = ""
 
 
+class Change(NamedTuple):
+    """What was and what is: offsets of a partition, or ids of a whole topic (``partition`` None)."""
+
+    partition: int | None
+    old: int | str
+    new: int | str
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something true about the data that an operator should know, with the topic or consumer it is about."""
+    """Something true about the data that an operator should know, with the topic or consumer it is about.
+
+    ``seen_at``: of an event, when it was last seen to happen; of a condition, since when it has been seen. ``records``
+    is how many records it is about, None where that is unknown or makes no sense. ``changes`` has old and new value.
+    """
 
     kind: str
     text: str
     topic: str | None = None
     partition: int | None = None
     consumer: Consumer | None = None
+    seen_at: float | None = None
+    records: int | None = None
+    changes: tuple[Change, ...] = ()
 
 
 # --- layouts: which row is whose --------------------------------------------------------------------
@@ -568,13 +585,17 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """How reading one source went: ``last_success`` is when it last read everything it asked for."""
+    """How reading one source went: ``last_success`` is when it last read everything it asked for.
+
+    ``interval_seconds`` is how often it is read, by the settings; None where nobody said.
+    """
 
     source: str
     up: bool
     observed_at: float
     duration_seconds: float
     last_success: float | None
+    interval_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -590,7 +611,8 @@ class TopicColumns:
 class PositionReport:
     """Lag of every position. ``why`` is the reason of an unknown ``lag_records``, ``why_seconds`` of unknown seconds.
 
-    ``basis`` holds Basis values, ``health`` indexes HEALTHS.
+    ``basis`` holds Basis values, ``health`` indexes HEALTHS. ``abandoned``: on a topic that its consumer no longer
+    reads; such a position has its own lag and is no part of its consumer's.
     """
 
     layout: PositionLayout
@@ -604,13 +626,15 @@ class PositionReport:
     health: Int8s
     why: Int16s
     why_seconds: Int16s
+    abandoned: Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConsumerTopicColumns:
     """Lag by consumer and topic: row i is consumer ``consumer[i]`` on topic ``topic[i]``.
 
-    ``records_total`` counts what was read since the monitor started.
+    ``records_total`` counts what was read since the monitor started. ``abandoned``: 1 where a live group neither
+    subscribes to the topic nor has any of it assigned, 0 where it does, -1 where its subscription is unknown.
     """
 
     positions: PositionLayout
@@ -618,15 +642,31 @@ class ConsumerTopicColumns:
     topic: Int32s
     lag_records: Int64s
     records_total: Int64s
+    abandoned: Int8s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RebalanceColumns:
+    """Rebalances of every consumer since the monitor first saw it; -1 and NaN where its state was never told.
+
+    ``count`` is ``exact`` where each was counted by the group's epoch, else there were at least so many. Those counted
+    took at least ``seconds`` and at most ``seconds + seconds_bound`` together.
+    """
+
+    count: Int64s
+    exact: Bools
+    seconds: Floats
+    seconds_bound: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConsumerColumns:
-    """One row a consumer of ``PositionLayout.consumers``.
+    """One row a consumer of ``PositionLayout.consumers``. Positions on abandoned topics are no part of any of it.
 
     ``lag_records`` and ``lag_seconds`` are unknown with any partition unknown; ``known_lag_records`` sums
-    the known ones.
-    ``members`` -1 where not read. ``over_objective``: 1 yes, 0 no, -1 unknown.
+    the known ones. ``abandoned`` counts its abandoned topics.
+    ``members`` -1 where not read. ``over_objective``: 1 yes, 0 no, -1 unknown. ``evidence`` makes its sentences as
+    they are asked for.
     """
 
     lag_records: Int64s
@@ -646,7 +686,9 @@ class ConsumerColumns:
     why: Int16s
     why_seconds: Int16s
     why_rate: Int16s
-    evidence: tuple[str, ...]
+    abandoned: Int64s
+    rebalances: RebalanceColumns
+    evidence: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

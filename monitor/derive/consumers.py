@@ -1,88 +1,131 @@
-"""Positions rolled up to consumers: sums of records, the interval of the largest age, the gravest health."""
+"""Positions rolled up to consumers: sums of records, the interval of the largest age, the gravest health.
+
+What changes only with what was read (``Parts``) is kept for as long as nothing of it moved; what changes with the
+clock is worked out at every look.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from monitor.derive import health
-from monitor.derive.lag import sum_parts
+from monitor.derive.belonging import YES, Counted
+from monitor.derive.history import History
+from monitor.derive.lag import Sums, sum_parts
 from monitor.derive.observed import Observed
 from monitor.model import (
-    HEALTHS,
     UNKNOWN,
     Basis,
+    Bools,
+    Consumer,
     ConsumerColumns,
     Floats,
-    GroupFacts,
+    Int8s,
+    Int16s,
     Int64s,
-    Kind,
     PositionReport,
     Why,
 )
 
 
-def roll_up(seen: Observed, positions: PositionReport, objective_seconds: Callable[[str], float]) -> ConsumerColumns:
-    """Roll positions up to consumers: sums of records, and the interval of the largest age."""
-    layout, groups = positions.layout, seen.groups
-    count, owner, starts = len(layout.consumers), layout.consumer, layout.starts
-    records = sum_parts(positions.lag_records, owner, count)
-    lost = sum_parts(positions.lost_records, owner, count)
-    unread = np.array([facts.why != 0 or not int(starts[i + 1] - starts[i]) for i, facts in enumerate(groups)], bool)
-    total = np.where(unread, UNKNOWN, records.total)
+class Parts(NamedTuple):
+    """What a consumer's positions add up to, apart from ages; columns as in ``ConsumerColumns``."""
 
-    lower = _largest(positions.lag_seconds - positions.lag_seconds_bound, starts)
-    upper = _largest(positions.lag_seconds + positions.lag_seconds_bound, starts)
-    aged = ~health.any_true(np.isnan(positions.lag_seconds), starts) & ~unread
-    seconds = np.where(aged, (lower + upper) / 2, np.nan)
-    bound = np.where(aged, (upper - lower) / 2, np.nan)
-    objective = np.array([objective_seconds(who.name) for who in layout.consumers], float)
-    over = health.judge_objective(lower, np.where(aged, upper, np.nan), objective)
+    facts_why: Int16s
+    records: Sums
+    lost: Sums
+    total: Int64s
+    aged: Bools
+    basis: Int8s
+    assumed: Bools
+    why: Int16s
+    why_seconds: Int16s
+    health: Int8s
+    abandoned: Int64s
+    objective: Floats
+    lost_total: Int64s
 
-    reason = health.first_reason(positions.why, starts, records.parts_unknown)
-    why = np.where(total >= 0, 0, np.where(records.parts_unknown > 0, reason, Why.NO_POSITIONS)).astype(np.int16)
-    why = np.where(total >= 0, why, [facts.why or int(why[i]) for i, facts in enumerate(groups)]).astype(np.int16)
-    why_seconds = np.where(aged, 0, np.where(total < 0, why, Why.NOT_PLACED)).astype(np.int16)
-    judged = np.where(
-        [facts.why != 0 for facts in groups], health.UNKNOWN_HEALTH, health.gravest(positions.health, starts)
-    )
-    why_rate = np.where(~np.isnan(seen.read_rate), 0, np.where(total < 0, why, Why.FIRST_READING)).astype(np.int16)
+
+def roll_up(
+    seen: Observed, positions: PositionReport, history: History, objective_seconds: Callable[[str], float]
+) -> ConsumerColumns:
+    """Roll positions up to consumers."""
+    counts, steps = seen.counted, history.steps
+    objective = steps.objectives.get(_objectives, positions.layout.consumers, objective_seconds)
+    parts = steps.parts.get(
+        lambda *_: _parts(counts, history, positions, objective),
+        counts, history.groups.why, history.pairs, history.belonging.abandoned, objective,
+        positions.lag_records, positions.lost_records, positions.why, positions.why_seconds, positions.basis,
+        positions.assumed, positions.health,
+    )  # fmt: skip
+    ages, bounds = positions.lag_seconds[counts.rows], positions.lag_seconds_bound[counts.rows]
+    lower, upper = _largest(ages - bounds, counts.starts), _largest(ages + bounds, counts.starts)
+    seconds = np.where(parts.aged, (lower + upper) / 2, np.nan)
+    bound = np.where(parts.aged, (upper - lower) / 2, np.nan)
+    over = health.judge_objective(lower, np.where(parts.aged, upper, np.nan), objective)
+    why_rate = np.where(parts.total < 0, parts.why, Why.FIRST_READING)
     return ConsumerColumns(
-        lag_records=total,
-        known_lag_records=records.known,
-        lost_records=np.where(unread, UNKNOWN, lost.total),
+        lag_records=parts.total,
+        known_lag_records=parts.records.known,
+        lost_records=parts.lost_total,
         lag_seconds=seconds,
         lag_seconds_bound=bound,
-        basis=np.where(aged, _largest(positions.basis.astype(float), starts), Basis.NONE).astype(np.int8),
-        assumed=aged & health.any_true(positions.assumed, starts),
-        partitions_known=records.parts_known,
-        partitions_unknown=records.parts_unknown,
+        basis=parts.basis,
+        assumed=parts.assumed,
+        partitions_known=parts.records.parts_known,
+        partitions_unknown=parts.records.parts_unknown,
         records_per_second=seen.read_rate,
         objective_seconds=objective,
         over_objective=over,
-        members=_members(groups),
-        health=judged.astype(np.int8),
-        why=why,
-        why_seconds=why_seconds,
-        why_rate=why_rate,
-        evidence=tuple(
-            health.evidence(
-                facts,
-                HEALTHS[judged[i]],
-                lag=int(total[i]),
-                known_lag=int(records.known[i]),
-                seconds=float(seconds[i]),
-                bound=float(bound[i]),
-                objective=float(objective[i]),
-                over=int(over[i]),
-                known=int(records.parts_known[i]),
-                unknown=int(records.parts_unknown[i]),
-                why=int(why[i]),
-            )
-            for i, facts in enumerate(groups)
-        ),
+        members=history.groups.members,
+        health=parts.health,
+        why=parts.why,
+        why_seconds=parts.why_seconds,
+        why_rate=np.where(np.isnan(seen.read_rate), why_rate, 0).astype(np.int16),
+        abandoned=parts.abandoned,
+        rebalances=history.rebalances.columns(seen.kafka.at),
+        evidence=health.Evidence(parts, seconds, bound, over),
     )
+
+
+def _parts(counts: Counted, history: History, positions: PositionReport, objective: Floats) -> Parts:
+    rows, starts, count = counts.rows, counts.starts, len(counts.starts) - 1
+    groups, pairs, abandoned = history.groups, history.pairs, history.belonging.abandoned
+    why, why_seconds = positions.why[rows], positions.why_seconds[rows]
+    records = sum_parts(positions.lag_records[rows], counts.owner, count)
+    losses = sum_parts(positions.lost_records[rows], counts.owner, count)
+    is_unread = (groups.why != 0) | (np.diff(starts) == 0)
+    total = np.where(is_unread, UNKNOWN, records.total)
+
+    aged = ~health.any_true(why_seconds != 0, starts) & ~is_unread
+    first = np.where(groups.why != 0, groups.why, health.first_reason(why, starts, records.parts_unknown))
+    reason = np.where(total >= 0, 0, np.where(first != 0, first, Why.NO_POSITIONS)).astype(np.int16)
+    judged = health.gravest(positions.health[rows], starts)
+    return Parts(
+        groups.why,
+        records,
+        losses,
+        total,
+        aged,
+        np.where(aged, _largest(positions.basis[rows].astype(float), starts), Basis.NONE).astype(np.int8),
+        aged & health.any_true(positions.assumed[rows], starts),
+        reason,
+        np.where(aged, 0, _why_seconds(why_seconds, starts, total, reason)).astype(np.int16),
+        np.where(groups.why != 0, health.UNKNOWN_HEALTH, judged).astype(np.int8),
+        np.bincount(pairs.consumer, weights=abandoned == YES, minlength=count).astype(np.int64),
+        objective,
+        np.where(is_unread, UNKNOWN, losses.total),
+    )
+
+
+def _why_seconds(why_seconds: Int16s, starts: Int64s, total: Int64s, reason: Int16s) -> Int16s:
+    """Return why the age is unknown: as the records where these are unknown, else the first reason of a position."""
+    unknown = np.diff(np.concatenate([[0], np.cumsum(why_seconds != 0)])[starts])
+    first = health.first_reason(why_seconds, starts, unknown)
+    return np.where(total < 0, reason, first).astype(np.int16)
 
 
 def _largest(values: Floats, starts: Int64s) -> Floats:
@@ -94,11 +137,5 @@ def _largest(values: Floats, starts: Int64s) -> Floats:
     return result
 
 
-def _members(groups: tuple[GroupFacts, ...]) -> Int64s:
-    def of(facts: GroupFacts) -> int:
-        if facts.members is not None:
-            return facts.members
-        is_empty = facts.consumer.kind is not Kind.SPARK and facts.state in health.EMPTY_STATES
-        return 0 if is_empty else UNKNOWN
-
-    return np.fromiter(map(of, groups), np.int64, len(groups))
+def _objectives(consumers: tuple[Consumer, ...], objective_seconds: Callable[[str], float]) -> Floats:
+    return np.array([objective_seconds(consumer.name) for consumer in consumers], float)

@@ -5,6 +5,9 @@
 
 Unknown in, unknown out: a sum is known only if all its parts are. The one exception is a partition
 without any record: nothing can be unread there, so its lag is 0 even without a commit.
+
+A share group reads a partition at many places at once. Its lag is what the broker itself counts (KIP-1226), and
+unknown where it does not.
 """
 
 from __future__ import annotations
@@ -27,7 +30,10 @@ from monitor.model import (
 
 
 class RecordLag(NamedTuple):
-    """Columns over positions. ``next_offset`` is the next readable offset, max(committed, log_start)."""
+    """Columns over positions. ``next_offset`` is the next readable offset, max(committed, log_start).
+
+    Of a share group there is none, and it is -1.
+    """
 
     next_offset: Int64s
     lag: Int64s
@@ -36,8 +42,16 @@ class RecordLag(NamedTuple):
     beyond_end: Bools
 
 
-def record_lag(partitions: PartitionColumns, positions: PositionColumns) -> RecordLag:
-    """Return lag and lost records of every position, -1 with a reason where they are unknown."""
+def record_lag(partitions: PartitionColumns, positions: PositionColumns, is_shared: Bools | None = None) -> RecordLag:
+    """Return lag and lost records of every position, -1 with a reason where they are unknown.
+
+    ``is_shared`` are the positions of share groups, None where there are none.
+    """
+    counted = _by_offsets(partitions, positions)
+    return counted if is_shared is None else _as_told(counted, positions, is_shared)
+
+
+def _by_offsets(partitions: PartitionColumns, positions: PositionColumns) -> RecordLag:
     row = positions.layout.row
     start, end, end_why = partitions.log_start[row], partitions.log_end[row], partitions.why[row]
     committed = positions.committed
@@ -54,6 +68,22 @@ def record_lag(partitions: PartitionColumns, positions: PositionColumns) -> Reco
     reason = np.where(positions.why != 0, positions.why, end_why)
     why = np.where(known, 0, np.where(beyond, Why.BEYOND_END, reason)).astype(np.int16)
     return RecordLag(next_offset, lag, lost, why, beyond)
+
+
+def _as_told(counted: RecordLag, positions: PositionColumns, is_shared: Bools) -> RecordLag:
+    """Return the same with the lag of share groups as the broker told it; only an empty partition needs no telling."""
+    nothing = np.full(len(positions.layout), UNKNOWN, np.int64)
+    said = nothing if positions.lag_said is None else positions.lag_said
+    told = is_shared & (positions.why == 0) & (said >= 0)
+    untold = is_shared & ~told & (counted.lag != 0)
+    reason = np.where(positions.why != 0, positions.why, Why.UNSUPPORTED)
+    return RecordLag(
+        np.where(is_shared, UNKNOWN, counted.next_offset),
+        np.where(told, said, np.where(untold, UNKNOWN, counted.lag)),
+        np.where(untold, UNKNOWN, counted.lost),
+        np.where(told, 0, np.where(untold, reason, counted.why)).astype(np.int16),
+        counted.beyond_end & ~is_shared,
+    )
 
 
 class Sums(NamedTuple):

@@ -21,7 +21,7 @@ All times here are integer milliseconds since the epoch, as the records carry th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +60,8 @@ class Brackets:
     high_ms: Int64s
     asked_ms: Int64s
     steps: Int8s
+    version: object = field(default_factory=object)
+    """Another object whenever any of the others but ``steps`` is another."""
 
     @classmethod
     def fresh(cls, size: int) -> Brackets:
@@ -71,16 +73,19 @@ class Brackets:
         """Return the brackets over new rows: ``moved`` has the old row of each, -1 for a row without a past."""
         new = Brackets.fresh(len(moved))
         kept = np.flatnonzero(moved >= 0)
-        for part in fields(self):
-            getattr(new, part.name)[kept] = getattr(self, part.name)[moved[kept]]
+        for name in ("wanted", "low", "low_ms", "high", "high_ms", "asked_ms", "steps"):
+            getattr(new, name)[kept] = getattr(self, name)[moved[kept]]
         return new
 
-    def want(self, offsets: Int64s, restarted: Bools) -> None:
+    def want(self, offsets: Int64s, restarted: Bools | None) -> None:
         """Aim at new offsets (-1: none), keeping what still holds; ``restarted`` positions forget everything.
 
         A position that moved past its upper end has a better lower end now; one that moved back knows nothing.
         """
-        forget = restarted | (offsets < self.wanted) & (offsets >= 0)
+        self.version = object()
+        forget = (offsets < self.wanted) & (offsets >= 0)
+        if restarted is not None:
+            forget |= restarted
         passed = ~forget & (self.high >= 0) & (offsets >= self.high)
         self.low = np.where(forget, UNKNOWN, np.where(passed, self.high, self.low))
         self.low_ms = np.where(forget, UNKNOWN, np.where(passed, self.high_ms, self.low_ms))
@@ -96,6 +101,7 @@ class Brackets:
         answered = found.why == 0
         if not answered.any():
             return
+        self.version = object()
         answer_of = np.full(len(layout.partitions), -1, np.int64)
         answer_of[found.asked.row[answered]] = np.flatnonzero(answered)
         index = answer_of[layout.row]
@@ -117,7 +123,8 @@ class Brackets:
 class Times(NamedTuple):
     """The earliest and latest time the wanted record may have, NaN where no look-up has placed it.
 
-    ``landed``: a look-up answered with the record itself. ``maybe_none``: there may be no readable record left.
+    The latest is infinite where nothing bounds it but now. ``landed``: a look-up answered with the record itself.
+    ``maybe_none``: there may be no readable record left.
     """
 
     earliest_ms: Floats
@@ -126,13 +133,13 @@ class Times(NamedTuple):
     maybe_none: Bools
 
 
-def times(brackets: Brackets, log_end: Int64s, at_ms: int) -> Times:
-    """Return between which times the wanted record of every position was written, as known at ``at_ms``."""
+def times(brackets: Brackets, log_end: Int64s) -> Times:
+    """Return between which times the wanted record of every position was written."""
     landed = (brackets.low == brackets.wanted) & (brackets.low >= 0)
     # The very first record of the log lies behind the wanted offset: then it is the first unread one.
     first = (brackets.low < 0) & (brackets.high >= 0) & (brackets.asked_ms == 0)
     placed = brackets.low >= 0
-    upper = np.where(brackets.asked_ms == NOT_ASKED, np.maximum(at_ms, brackets.low_ms), brackets.asked_ms - 1)
+    upper = np.where(brackets.asked_ms == NOT_ASKED, np.inf, brackets.asked_ms - 1)
     # The offset just before the next known record may be a transaction marker: then that record is the first unread.
     marker = ~landed & (brackets.high >= 0) & (brackets.high == brackets.wanted + 1)
     upper = np.where(marker, np.maximum(upper, brackets.high_ms), upper)
@@ -174,6 +181,15 @@ def next_lookups(
     ask = _time_to_ask(brackets, chosen, log_end, at_ms)
     brackets.steps[chosen] += 1
     return Lookups(layout.partitions, layout.row[chosen], ask)
+
+
+def may_open_later(brackets: Brackets, lagging: Bools) -> bool:
+    """Return whether time alone makes a bracket wide enough to be looked up, where none is now.
+
+    A record is as old as the time since its lower end for as long as nothing is known behind it.
+    """
+    no_top = lagging & (brackets.asked_ms == NOT_ASKED) & (brackets.low != brackets.wanted)
+    return bool((no_top & (brackets.steps < MAX_STEPS) & (brackets.low < brackets.wanted)).any())
 
 
 def _widest_of_each_partition(candidates: Int64s, rows: Int32s, width: Int64s, limit: int) -> Int64s:

@@ -14,18 +14,23 @@ import numpy as np
 
 from monitor.derive import health, placement
 from monitor.derive.consumers import roll_up
+from monitor.derive.findings import BEYOND_END, CLOCK_SKEW, Key, Part, holding
 from monitor.derive.history import History
-from monitor.derive.lag import sum_parts
+from monitor.derive.lag import Sums, sum_parts
 from monitor.derive.observed import Observed, observe
-from monitor.derive.seconds import SecondsLag, seconds_lag
+from monitor.derive.seconds import SecondsLag, place, seconds_lag
 from monitor.model import (
+    Bools,
     ClusterReport,
     ConsumerTopicColumns,
     Failure,
     Finding,
     Found,
+    Int32s,
+    Int64s,
     KafkaSnapshot,
     Lookups,
+    PositionLayout,
     PositionReport,
     SourceStatus,
     SparkSnapshot,
@@ -37,14 +42,22 @@ __all__ = ["Observed", "derive", "learn", "observe", "wanted"]
 
 def wanted(seen: Observed, history: History, limit: int) -> Lookups | None:
     """Return up to ``limit`` look-ups that would narrow the ages most, None when they are narrow enough."""
-    return placement.next_lookups(
-        seen.positions.layout,
+    known = (history.brackets.version, seen.records)
+    if all(one is other for one, other in zip(known, history.settled, strict=False)) and history.settled:
+        return None
+    layout = seen.positions.layout
+    lagging = (seen.records.lag > 0) & (seen.records.next_offset >= 0)
+    questions = placement.next_lookups(
+        layout,
         history.brackets,
-        seen.records.lag > 0,
-        seen.partitions.log_end[seen.positions.layout.row],
+        lagging,
+        seen.partitions.log_end[layout.row],
         at_ms=int(seen.kafka.at * 1000),
         limit=limit,
     )
+    if questions is None and limit > 0 and not placement.may_open_later(history.brackets, lagging):
+        history.settled = known  # until something new is known there is nothing to ask
+    return questions
 
 
 def learn(found: Found, history: History) -> None:
@@ -52,21 +65,66 @@ def learn(found: Found, history: History) -> None:
     history.brackets.learn(history.layout, found)
 
 
-def derive(seen: Observed, history: History, objective_seconds: Callable[[str], float]) -> ClusterReport:
-    """Return the report on what was seen."""
-    layout, at = seen.positions.layout, seen.kafka.at
-    age = seconds_lag(
-        layout,
-        seen.records,
-        history.brackets,
-        history.arrivals,
-        log_end=seen.partitions.log_end[layout.row],
-        at=at,
-    )
-    memberless = health.memberless_column(seen.groups)
-    judged = health.judge_positions(seen.records.lag, memberless[layout.consumer])
-    positions = PositionReport(
-        layout,
+def derive(
+    seen: Observed,
+    history: History,
+    objective_seconds: Callable[[str], float],
+    *,
+    interval_seconds: float | None = None,
+) -> ClusterReport:
+    """Return the report on what was seen.
+
+    ``objective_seconds`` gives the age that a consumer is allowed by its name; ``interval_seconds`` is how often the
+    cluster is read, None where nobody says.
+    """
+    age = _age(seen, history)
+    positions = _positions(seen, history, age)
+    pairs = history.steps.pairs.get(_topic_lag, seen.records.lag, history.pairs.pair, history.pairs.consumer)
+    return ClusterReport(
+        name=seen.kafka.cluster,
+        at=seen.kafka.at,
+        up=seen.kafka.up,
+        sources=_sources(seen, history, interval_seconds),
+        partitions=seen.partitions,
+        topics=TopicColumns(seen.topics.parts_known + seen.topics.parts_unknown, seen.topics.total, seen.topic_rate),
+        positions=positions,
+        consumer_topics=ConsumerTopicColumns(
+            positions.layout, history.pairs.consumer, history.pairs.topic, pairs.total, history.pair_total,
+            history.belonging.abandoned,
+        ),
+        consumers=roll_up(seen, positions, history, objective_seconds),
+        groups=seen.groups,
+        spark=seen.facts,
+        findings=_findings(seen, history, age),
+        failures=_failures(seen),
+        requests_total=dict(history.requests),
+        failures_total=dict(history.failures),
+    )  # fmt: skip
+
+
+def _age(seen: Observed, history: History) -> SecondsLag:
+    layout, log_end = seen.positions.layout, seen.partitions.log_end
+    brackets, arrivals = history.brackets, history.arrivals
+    places = history.steps.places.get(
+        lambda *_: place(
+            seen.records, brackets, arrivals, layout=layout, log_end=log_end[layout.row], is_shared=history.is_shared
+        ),
+        layout, seen.records, brackets.version, arrivals.version, log_end,
+    )  # fmt: skip
+    return seconds_lag(places, seen.kafka.at)
+
+
+def _positions(seen: Observed, history: History, age: SecondsLag) -> PositionReport:
+    abandoned = seen.counted.abandoned
+    lag, memberless, reads = seen.records.lag, history.groups.memberless, history.reads
+    judged = history.steps.judged.get(
+        lambda *_: health.judge_positions(
+            lag, memberless[history.owner], abandoned, losing=reads.losing, back=reads.back
+        ),
+        lag, memberless, history.owner, abandoned, reads.losing, reads.back,
+    )  # fmt: skip
+    return PositionReport(
+        seen.positions.layout,
         seen.positions.committed,
         seen.records.lag,
         seen.records.lost,
@@ -77,35 +135,27 @@ def derive(seen: Observed, history: History, objective_seconds: Callable[[str], 
         judged,
         seen.records.why,
         age.why,
-    )
-    pairs = sum_parts(seen.records.lag, history.pairs.pair, len(history.pairs.consumer))
-    return ClusterReport(
-        name=seen.kafka.cluster,
-        at=at,
-        up=seen.kafka.up,
-        sources=_sources(seen, history),
-        partitions=seen.partitions,
-        topics=TopicColumns(seen.topics.parts_known + seen.topics.parts_unknown, seen.topics.total, seen.topic_rate),
-        positions=positions,
-        consumer_topics=ConsumerTopicColumns(
-            layout, history.pairs.consumer, history.pairs.topic, pairs.total, history.pair_total
-        ),
-        consumers=roll_up(seen, positions, objective_seconds),
-        groups=seen.groups,
-        spark=seen.facts,
-        findings=_findings(seen, age),
-        failures=_failures(seen),
-        requests_total=dict(history.requests),
-        failures_total=dict(history.failures),
+        abandoned,
     )
 
 
-def _sources(seen: Observed, history: History) -> tuple[SourceStatus, ...]:
+def _topic_lag(lag: Int64s, pair: Int32s, consumer: Int32s) -> Sums:
+    return sum_parts(lag, pair, len(consumer))
+
+
+def _sources(seen: Observed, history: History, interval_seconds: float | None) -> tuple[SourceStatus, ...]:
     snapshots: dict[str, KafkaSnapshot | SparkSnapshot] = {"kafka": seen.kafka}
     if seen.spark is not None:
         snapshots["spark"] = seen.spark
     return tuple(
-        SourceStatus(name, snapshot.up, snapshot.at, snapshot.at - snapshot.started_at, history.last_success.get(name))
+        SourceStatus(
+            name,
+            snapshot.up,
+            snapshot.at,
+            snapshot.at - snapshot.started_at,
+            history.last_success.get(name),
+            interval_seconds,
+        )
         for name, snapshot in snapshots.items()
     )
 
@@ -114,18 +164,20 @@ def _failures(seen: Observed) -> tuple[Failure, ...]:
     return (*seen.kafka.failures, *(seen.spark.failures if seen.spark else ()))
 
 
-def _findings(seen: Observed, age: SecondsLag) -> tuple[Finding, ...]:
-    layout = seen.positions.layout
-    found = []
-    for index in np.flatnonzero(seen.records.beyond_end | age.future):
-        consumer = layout.consumers[int(np.searchsorted(layout.starts, index, side="right")) - 1]
-        topic, partition = layout.partitions.key(layout.row[index])
-        where = f"{consumer.name} on {topic}/{partition}"
-        if seen.records.beyond_end[index]:
-            end = seen.partitions.log_end[layout.row[index]]
-            text = f"{where}: committed offset {seen.positions.committed[index]} lies beyond the log end {end}"
-            found.append(Finding("beyond_end", text, topic, partition, consumer))
-        else:
-            text = f"{where}: the next record's timestamp lies in the future: a clock is wrong, its age counts as 0"
-            found.append(Finding("clock_skew", text, topic, partition, consumer))
-    return tuple(found)
+def _findings(seen: Observed, history: History, age: SecondsLag) -> tuple[Finding, ...]:
+    """Return what the source says, then what holds now, then what happened lately."""
+    layout, at = seen.positions.layout, seen.kafka.at
+    beyond = history.steps.beyond_end.get(_beyond_end, seen.records.beyond_end, seen.positions.committed,
+                                          seen.partitions.log_end, layout)  # fmt: skip
+    skewed = _held(CLOCK_SKEW, age.future, seen.positions.committed, seen.positions.committed, layout)
+    conditions = history.notebook.conditions({**beyond, **skewed}, at)
+    return (*seen.kafka.findings, *conditions, *history.notebook.events(at))
+
+
+def _beyond_end(flags: Bools, committed: Int64s, log_end: Int64s, layout: PositionLayout) -> dict[Key, list[Part]]:
+    at = np.flatnonzero(flags)
+    return _held(BEYOND_END, at, committed, log_end[layout.row], layout) if len(at) else {}
+
+
+def _held(kind: str, at: Int64s, old: Int64s, new: Int64s, layout: PositionLayout) -> dict[Key, list[Part]]:
+    return holding(kind, at, old[at], new[at], layout) if len(at) else {}

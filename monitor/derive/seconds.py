@@ -1,4 +1,8 @@
-"""Lag in seconds of every position, with its bound: from record times where placed, else from our own readings."""
+"""Lag in seconds of every position, with its bound: from record times where placed, else from our own readings.
+
+Where a record lies in time changes only with what is known of it; its age changes with every look. So the first is
+worked out apart (``place``), and kept for as long as nothing new is known.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,29 @@ ROUNDING_SECONDS = 0.001
 """Record timestamps and our own clock readings are whole milliseconds: no bound is finer than that."""
 
 
+class Places(NamedTuple):
+    """When the first unread record was written, as far as known.
+
+    ``rows`` are the positions that lag and whose record is placed between ``earliest`` and ``latest``, seconds since
+    the epoch; the latest is infinite where the record may be as young as now. ``by_record``: placed by its timestamp,
+    not by its arrival. The other columns are over all positions, and ``caught_up`` is 0 where nothing is unread, NaN
+    elsewhere.
+    """
+
+    rows: Int64s
+    earliest: Floats
+    latest: Floats
+    by_record: Bools
+    caught_up: Floats
+    basis: Int8s
+    assumed: Bools
+    why: Int16s
+
+
 class SecondsLag(NamedTuple):
     """Columns over positions: the true value lies within ``seconds`` ± ``bound``; NaN with ``why`` where unknown.
 
-    ``future``: the record's timestamp lies ahead of our clock.
+    ``future``: the positions whose record's timestamp lies ahead of our clock.
     """
 
     seconds: Floats
@@ -26,46 +49,55 @@ class SecondsLag(NamedTuple):
     basis: Int8s
     assumed: Bools
     why: Int16s
-    future: Bools
+    future: Int64s
 
 
-def seconds_lag(
-    layout: PositionLayout, records: RecordLag, brackets: Brackets, arrivals: Arrivals, *, log_end: Int64s, at: float
-) -> SecondsLag:
-    """Return the age of the first unread record of every position at the moment ``at``."""
-    at_ms = int(at * 1000)
+def place(
+    records: RecordLag, brackets: Brackets, arrivals: Arrivals, *, layout: PositionLayout, log_end: Int64s,
+    is_shared: Bools | None = None,
+) -> Places:  # fmt: skip
+    """Return when the first unread record of every position was written; ``log_end`` is a column over positions."""
     lagging = records.lag > 0
-    placed = times(brackets, log_end, at_ms)
+    placed = times(brackets, log_end)
     by_record = lagging & ~np.isnan(placed.earliest_ms)
-    oldest, youngest = at - placed.earliest_ms / 1000, at - placed.latest_ms / 1000
-    youngest = np.where(placed.maybe_none, 0.0, youngest)
+    earliest, latest = placed.earliest_ms / 1000, placed.latest_ms / 1000
+    latest[placed.maybe_none] = np.inf
 
     unplaced = np.flatnonzero(lagging & ~by_record)
     after, before = arrivals.between(layout.row[unplaced], records.next_offset[unplaced])
-    oldest[unplaced], youngest[unplaced] = at - after, at - before
-    by_arrival = np.zeros(len(layout), np.bool_)
-    by_arrival[unplaced] = ~np.isnan(after) & ~np.isnan(before)
+    earliest[unplaced], latest[unplaced] = after, before
+    known = by_record.copy()
+    known[unplaced] = ~np.isnan(after) & ~np.isnan(before)
 
-    known = by_record | by_arrival
-    future = by_record & (oldest < 0)
-    oldest, youngest = np.maximum(oldest, 0.0), np.maximum(youngest, 0.0)
-    seconds = np.where(known, (oldest + youngest) / 2, np.nan)
-    bound = np.where(known, np.maximum((oldest - youngest) / 2, ROUNDING_SECONDS), np.nan)
     caught_up = records.lag == 0
-    seconds[caught_up | future] = 0.0
-    bound[caught_up] = 0.0
-    basis = np.where(by_arrival, Basis.ARRIVAL, np.where(known | caught_up, Basis.RECORD, Basis.NONE)).astype(np.int8)
-    return SecondsLag(
-        seconds,
-        bound,
+    rows = np.flatnonzero(known)
+    basis = np.where(by_record | caught_up, Basis.RECORD, np.where(known, Basis.ARRIVAL, Basis.NONE)).astype(np.int8)
+    return Places(
+        rows,
+        earliest[rows],
+        latest[rows],
+        by_record[rows],
+        np.where(caught_up, 0.0, np.nan),
         basis,
-        assumed=by_record & ~placed.landed,
-        why=_reasons(records, brackets, known | caught_up),
-        future=future,
+        by_record & ~placed.landed,
+        _reasons(records, is_shared, brackets, known | caught_up),
     )
 
 
-def _reasons(records: RecordLag, brackets: Brackets, known: Bools) -> Int16s:
+def seconds_lag(places: Places, at: float) -> SecondsLag:
+    """Return the age of the first unread record of every position at the moment ``at``."""
+    oldest, youngest = at - places.earliest, np.maximum(at - places.latest, 0.0)
+    ahead = places.rows[places.by_record & (oldest < 0)]
+    oldest = np.maximum(oldest, 0.0)
+    seconds, bound = places.caught_up.copy(), places.caught_up.copy()
+    seconds[places.rows] = (oldest + youngest) / 2
+    bound[places.rows] = np.maximum((oldest - youngest) / 2, ROUNDING_SECONDS)
+    return SecondsLag(seconds, bound, places.basis, places.assumed, places.why, ahead)
+
+
+def _reasons(records: RecordLag, is_shared: Bools | None, brackets: Brackets, known: Bools) -> Int16s:
     no_stamp = (brackets.asked_ms == 0) & (brackets.low < 0) & (brackets.high < 0)
     not_known = np.where(records.lag < 0, Why.LAG_UNKNOWN, np.where(no_stamp, Why.NO_TIMESTAMP, Why.NOT_PLACED))
+    if is_shared is not None:
+        not_known = np.where(is_shared & (records.lag > 0), Why.SHARE_AGE, not_known)
     return np.where(known, 0, not_known).astype(np.int16)

@@ -9,6 +9,7 @@ import numpy as np
 from monitor.model import (
     Consumer,
     Failure,
+    Finding,
     Found,
     GroupFacts,
     KafkaSnapshot,
@@ -27,6 +28,10 @@ def group(name: str) -> Consumer:
     return Consumer(Kind.GROUP, name)
 
 
+def shared(name: str) -> Consumer:
+    return Consumer(Kind.SHARE_GROUP, name)
+
+
 def kafka_snapshot(
     ends: Mapping[tuple[str, int], tuple[int, int] | Why | int],
     commits: Mapping[str, Mapping[tuple[str, int], int | Why]],
@@ -35,8 +40,14 @@ def kafka_snapshot(
     states: Mapping[str, GroupFacts] | None = None,
     up: bool = True,
     failures: Sequence[Failure] = (),
+    ids: Mapping[str, bytes] | None = None,
+    said: Mapping[str, Mapping[tuple[str, int], int]] | None = None,
+    findings: Sequence[Finding] = (),
 ) -> KafkaSnapshot:
-    """``ends``: (start, end) or why unknown; ``commits``: group -> partition -> offset or why unknown."""
+    """``ends``: (start, end) or why unknown; ``commits``: group -> partition -> offset or why unknown.
+
+    ``ids``: topic -> id. ``said``: the share groups of ``commits``, each with the lag that the broker tells.
+    """
     keys = sorted(ends)
     topics = tuple(dict.fromkeys(topic for topic, _ in keys))
     layout = PartitionLayout(
@@ -56,23 +67,34 @@ def kafka_snapshot(
         np.array([at if ok else np.nan for ok in known]),
     )
     row_of = {key: row for row, key in enumerate(keys)}
-    rows, committed, why, starts = [], [], [], [0]
-    for offsets in commits.values():
+    rows, committed, why, starts, lag_said = [], [], [], [0], []
+    said = said or {}
+    consumers = {name: shared(name) if name in said else group(name) for name in commits}
+    for name, offsets in commits.items():
         for key, offset in sorted(offsets.items()):
             rows.append(row_of[key])
             committed.append(-1 if isinstance(offset, Why) else offset)
             why.append(int(offset) if isinstance(offset, Why) else 0)
+            lag_said.append(said.get(name, {}).get(key, -1))
         starts.append(len(rows))
     position_layout = PositionLayout(
-        layout, tuple(group(name) for name in commits), np.array(starts, np.int64), np.array(rows, np.int32)
+        layout, tuple(consumers.values()), np.array(starts, np.int64), np.array(rows, np.int32)
     )
-    positions = PositionColumns(position_layout, np.array(committed, np.int64), np.array(why, np.int16))
+    positions = PositionColumns(
+        position_layout,
+        np.array(committed, np.int64),
+        np.array(why, np.int16),
+        np.array(lag_said, np.int64) if said else None,
+    )
     states = states or {}
     facts = tuple(
-        states.get(name, GroupFacts(group(name), state="Stable", protocol="classic", members=1, observed_at=at))
-        for name in commits
+        states.get(name, GroupFacts(who, state="Stable", protocol="classic", members=1, observed_at=at))
+        for name, who in consumers.items()
     )
-    return KafkaSnapshot("default", at - 0.1, at, up, partitions, positions, facts, tuple(failures), {"ListGroups": 1})
+    return KafkaSnapshot(
+        "default", at - 0.1, at, up, partitions, positions, facts, tuple(failures), {"ListGroups": 1},
+        ids or {}, tuple(findings),
+    )  # fmt: skip
 
 
 class Leaders:
