@@ -35,15 +35,16 @@ TOPICS, GROUPS, DESCRIBED = "topics", "groups", "group permissions"
 
 def checks(notes: Notes) -> list[Check]:
     """Return the checks of what we may see, in the order in which they depend on each other."""
+    turns = 4  # its own two requests, and those of the others that it may have to wait for
     return [
         Check("cluster permission", partial(_cluster, notes), (CLUSTER,)),
-        Check(TOPICS, partial(_topics, notes), (BROKER_LOGIN,)),
-        Check(OFFSETS_TOPIC, partial(_offsets_topic, notes), (TOPICS,)),
-        Check(GROUPS, partial(_groups, notes), (BROKER_LOGIN,)),
-        Check("coordinators", partial(_coordinators, notes), (GROUPS,), 2),
-        Check(DESCRIBED, partial(_described, notes), (GROUPS,), 2),
-        Check("offsets", partial(_offsets, notes), (GROUPS,), 2),
-        Check("consumers", partial(_consumers, notes), (TOPICS, DESCRIBED)),
+        Check(TOPICS, partial(_topics, notes), (BROKER_LOGIN,), turns),
+        Check(OFFSETS_TOPIC, partial(_offsets_topic, notes), (TOPICS,), turns),
+        Check(GROUPS, partial(_groups, notes), (BROKER_LOGIN,), turns),
+        Check("coordinators", partial(_coordinators, notes), (GROUPS,), turns),
+        Check(DESCRIBED, partial(_described, notes), (GROUPS,), turns),
+        Check("offsets", partial(_offsets, notes), (GROUPS,), turns),
+        Check("consumers", partial(_consumers, notes), (TOPICS, DESCRIBED), turns),
     ]
 
 
@@ -171,24 +172,28 @@ async def _coordinators(notes: Notes) -> Sequence[Line]:
 
 def coordinator_lines(listed: Mapping[str, tuple[int, str]], found: Mapping[str, cold.Coordinator]) -> list[Line]:
     """Compare who lists a group with who coordinates it, and say which groups have nobody."""
+    # Whom we may not ask about is told where groups are described.
+    told = {name: each for name, each in found.items() if each.error != GROUP_AUTHORIZATION_FAILED}
     errors: dict[int, list[str]] = defaultdict(list)
-    for name, coordinator in found.items():
+    for name, coordinator in told.items():
         if coordinator.error:
             errors[coordinator.error].append(name)
-    moved = [name for name, found_at in found.items() if not found_at.error and listed[name][0] != found_at.node]
     lines = [
         failed("coordinators", f"{why_name(code)} for {counted(len(names), 'group')}: {some(names)}",
                "wait a minute if brokers have just started; else see __consumer_offsets")
         for code, names in errors.items()
     ]  # fmt: skip
+    moved = [name for name, each in told.items() if not each.error and listed[name][0] != each.node]
     if moved:
         seen = (
             f"{counted(len(moved), 'group')} listed by a broker that does not coordinate it (any more): {some(moved)}"
         )
         lines.append(warning("coordinators", seen, "run it again: coordinators move when leaders do"))
-    if len(errors) == 0 and not moved:
-        nodes = sorted({node for node, _ in listed.values()})
-        lines.append(ok("coordinators", f"each group is listed by its coordinator: {_brokers(nodes)}"))
+    if not told:
+        lines.append(skipped("coordinators", "there is no group that we may describe"))
+    elif not lines:
+        nodes = sorted({each.node for each in told.values()})
+        lines.append(ok("coordinators", f"{counted(len(told), 'group')} listed by its coordinator: {_brokers(nodes)}"))
     return lines
 
 
@@ -216,8 +221,8 @@ async def _describe(
             f"{counted(len(names), f'{type_} group')} of broker {node} not described, their members are unknown: {exc}"
         )
         if exc.why == Why.UNSUPPORTED:
-            return [], warning("groups", seen, "nothing: see versions")
-        return [], failed("groups", seen, "see what failed above about this broker")
+            return [], warning(DESCRIBED, seen, "nothing: see versions")
+        return [], failed(DESCRIBED, seen, "see what failed above about this broker")
 
 
 def group_lines(groups: Sequence[cold.GroupAccess], grant_group: str, grant_topic: str) -> list[Line]:
@@ -227,23 +232,21 @@ def group_lines(groups: Sequence[cold.GroupAccess], grant_group: str, grant_topi
         if group.error not in {0, GROUP_ID_NOT_FOUND}:  # gone since it was listed
             errors[group.error].append(group.name)
     fine = sum(1 for group in groups if group.error == 0)
-    lines = [ok("groups", f"{counted(fine, 'group')} may be described")] if fine else []
+    lines = [ok(DESCRIBED, f"{counted(fine, 'group')} may be described")] if fine else []
     return lines + [_group_error(code, names, grant_group, grant_topic) for code, names in errors.items()]
 
 
 def _group_error(code: int, names: Sequence[str], grant_group: str, grant_topic: str) -> Line:
-    who = f"{counted(len(names), 'group')}: {some(names)}"
-    match code:
-        case 30:
-            seen = f"{who}: offsets and members are unknown (GROUP_AUTHORIZATION_FAILED)"
-            return failed("groups", seen, f"grant DESCRIBE: {grant_group}")
-        case 29:
-            seen = (
-                f"{who}: members are unknown, since a topic of theirs may not be described (TOPIC_AUTHORIZATION_FAILED)"
-            )
-            return failed("groups", seen, f"grant DESCRIBE: {grant_topic}")
-        case _:
-            return failed("groups", f"{who}: members are unknown ({why_name(code)})", "run it again in a minute")
+    known = {
+        GROUP_AUTHORIZATION_FAILED: ("offsets and members are unknown", f"grant DESCRIBE: {grant_group}"),
+        TOPIC_AUTHORIZATION_FAILED: (
+            "members are unknown, since a topic of theirs may not be described",
+            f"grant DESCRIBE: {grant_topic}",
+        ),
+    }
+    effect, what_to_do = known.get(code, ("members are unknown", "run it again in a minute"))
+    seen = f"{counted(len(names), 'group')}, {some(names)}: {effect} ({why_name(code)})"
+    return failed(DESCRIBED, seen, what_to_do)
 
 
 # --- what came back -----------------------------------------------------------------------------------------
@@ -331,6 +334,6 @@ def consumer_lines(readers: Mapping[str, Sequence[str]], errors: Mapping[str, in
             warning("topics", f"{some(gone)} do not exist, and {who} would read them", "make them, or end the readers")
         )
     if not hidden:
-        seen = f"every topic that members read may be described ({counted(len(readers) - len(gone), 'topic')})"
-        lines.insert(0, ok("consumers", seen))
+        count = counted(len(readers) - len(gone), "topic")
+        lines.insert(0, ok("consumers", f"{count} read by members, each of which may be described"))
     return lines

@@ -52,14 +52,14 @@ def checks(notes: Notes) -> list[Check]:
     tls = notes.cluster.security_protocol in TLS_PROTOCOLS
     every = [
         Check(BOOTSTRAP_REACH, partial(_reach_bootstrap, notes), (CONFIGURATION,), 2),
-        Check(BOOTSTRAP_TLS, partial(_one_of, notes, _tls), (BOOTSTRAP_REACH,), 4),
+        Check(BOOTSTRAP_TLS, partial(_one_of, notes, _tls), (BOOTSTRAP_REACH,), 3),
         Check(BOOTSTRAP_LOGIN, partial(_one_of, notes, _log_in), (BOOTSTRAP_REACH, BOOTSTRAP_TLS), 5),
         Check(CLUSTER, partial(_cluster, notes), (BOOTSTRAP_LOGIN,)),
         Check(BROKER_REACH, partial(_reach_brokers, notes), (CLUSTER,), 2),
-        Check(BROKER_TLS, partial(_each, notes, _brokers, _tls), (BROKER_REACH,), 4),
+        Check(BROKER_TLS, partial(_each, notes, _brokers, _tls), (BROKER_REACH,), 3),
         Check(BROKER_LOGIN, partial(_each, notes, _brokers, _log_in), (BROKER_REACH, BROKER_TLS), 5),
-        Check("versions", partial(_versions, notes), (BROKER_LOGIN,)),
-        Check(CONTROLLER, partial(_controller, notes), (BROKER_LOGIN,)),
+        Check("versions", partial(_versions, notes), (BROKER_LOGIN,), 4),
+        Check(CONTROLLER, partial(_controller, notes), (BROKER_LOGIN,), 4),
         Check("clock", partial(_clock, notes), (CONTROLLER,)),
     ]
     return [each for each in every if tls or each.name not in {BOOTSTRAP_TLS, BROKER_TLS}]
@@ -164,14 +164,18 @@ def merged(lines: Sequence[Line]) -> list[Line]:
 
 async def _tls(notes: Notes, place: Place) -> Line:
     name, address = place
+    if address in notes.silent:
+        return failed(name, notes.silent[address], _SILENT)
     try:
         shaken = await shake_hands(address, _tls_context(notes.cluster.tls), notes.seconds)
     except ssl.SSLCertVerificationError as exc:
         return await _distrusted(notes, place, exc)
+    except TimeoutError:
+        notes.silent[address] = f"{address} accepts the connection and does not shake hands within {notes.seconds:g} s"
+        return failed(name, notes.silent[address], _SILENT)
     except (OSError, EOFError) as exc:
         spoken = await _spoken(notes, address)
-        seen = f"no TLS: {_tls_text(exc, notes.seconds)}"
-        return failed(name, seen, advice(notes.cluster.security_protocol, spoken))
+        return failed(name, f"no TLS: {_tls_text(exc)}", advice(notes.cluster.security_protocol, spoken))
     notes.greeted.add(address)
     return certificate_line(name, shaken.protocol, shaken.certificate, datetime.fromtimestamp(notes.clock(), UTC))
 
@@ -216,14 +220,10 @@ _DISTRUSTED: Mapping[int, str] = {
 }
 
 
-def _tls_text(exc: Exception, seconds: float) -> str:
-    match exc:
-        case TimeoutError():
-            return f"no handshake within {seconds:g} s"
-        case ssl.SSLError():
-            return f"{exc.reason or exc}"
-        case _:
-            return "the connection was closed instead of a handshake"
+def _tls_text(exc: Exception) -> str:
+    return (
+        f"{exc.reason or exc}" if isinstance(exc, ssl.SSLError) else "the connection was closed instead of a handshake"
+    )
 
 
 # --- log-in -----------------------------------------------------------------------------------------------
@@ -233,16 +233,24 @@ async def _log_in(notes: Notes, place: Place) -> Line:
     name, address = place
     if notes.cluster.security_protocol in TLS_PROTOCOLS and address not in notes.greeted:
         return skipped(name, "not looked at: TLS did not succeed")
+    if address in notes.silent:
+        return failed(name, notes.silent[address], _SILENT)
     try:
         notes.versions[address] = await notes.asker.versions(address)
         facts = await cold.describe_cluster(notes.asker, address)
     except TransportError as exc:
         notes.versions.pop(address, None)
+        if exc.why == Why.TIMEOUT:
+            notes.silent[address] = str(exc)
+            return failed(name, str(exc), _SILENT)
         return failed(name, str(exc), await _login_advice(notes, address, exc))
     notes.described.setdefault(address, facts)
     sasl = notes.cluster.sasl
     who = "" if sasl is None else f" to {sasl.username or 'us'} by {sasl.mechanism}"
     return ok(name, f"answers{who}")
+
+
+_SILENT = "see whether the broker is overloaded, stopped or starting; if it is no Kafka broker, correct the port"
 
 
 async def _login_advice(notes: Notes, address: Address, exc: TransportError) -> str:
@@ -275,9 +283,13 @@ async def _spoken(notes: Notes, address: Address) -> Spoken:
     )
     try:
         await asker.versions(address)
-        return Spoken(tls, kafka=True, mechanisms=await cold.sasl_mechanisms(asker, address))
     except TransportError:
+        await asker.close()
         return Spoken(tls, kafka=False)
+    try:
+        return Spoken(tls, kafka=True, mechanisms=await cold.sasl_mechanisms(asker, address))
+    except TransportError:  # a broker without log-ins at all does not offer the request
+        return Spoken(tls, kafka=True)
     finally:
         await asker.close()
 

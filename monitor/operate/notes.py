@@ -28,6 +28,8 @@ class Notes:
     """Those of them whose TLS is fine."""
     versions: dict[Address, Versions] = field(default_factory=dict)
     """What each offers that answered requests."""
+    silent: dict[Address, str] = field(default_factory=dict)
+    """Addresses that accept connections and say nothing: asked once, since each time takes the timeout."""
     described: dict[Address, ClusterFacts] = field(default_factory=dict)
     """What each bootstrap address says of its cluster."""
     brokers: dict[int, Address] = field(default_factory=dict)

@@ -10,14 +10,15 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
 from monitor.errors import TransportError
 from monitor.model import Why
-from monitor.observe.kafka.transport import Address, Request, Transport
+from monitor.observe.kafka.transport import Address, Request, Transport, Versions
 from monitor.observe.kafka.wire import Api, MalformedError
 
 T = TypeVar("T")
@@ -147,28 +148,27 @@ def trusting_anybody() -> ssl.SSLContext:
 
 
 class Asker:
-    """Asks a broker once: a person who runs this wants to see what happens, not what helps against it.
+    """Asks a broker once and says what happens. It fits where ``monitor.observe.kafka.cold`` wants somebody who asks.
 
-    It fits where ``monitor.observe.kafka.cold`` wants somebody who asks.
+    Checks run at once and share a connection, on which a broker answers one request after another. So they take turns:
+    one that is never answered fails by itself, ends the connection, and the next begins with a new one. If that does
+    not come about, nobody waits for this broker any more.
     """
 
     def __init__(self, transport: Transport, timeout_seconds: float) -> None:
         self._transport = transport
         self._timeout_seconds = timeout_seconds
+        self._turns: dict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._frozen: dict[Address, TransportError] = {}
 
-    async def versions(self, address: Address) -> Mapping[int, tuple[int, int]]:
+    async def versions(self, address: Address) -> Versions:
         """Connect, log in, and return what the broker offers.
 
         Raises:
             TransportError: One of these did not succeed.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._transport.versions(address)
-        except TimeoutError as exc:
-            self._transport.drop(address)
-            message = f"{address} accepts the connection and says nothing within {self._timeout_seconds:g} s"
-            raise TransportError(message, Why.TIMEOUT) from exc
+        async with self._turns[address]:
+            return await self._versions(address)
 
     async def ask(
         self,
@@ -183,19 +183,16 @@ class Asker:
         Raises:
             TransportError: No answer within the timeout, no connection, no common version, or not decodable.
         """
-        low, high = (await self.versions(address)).get(api.key, (0, -1))
-        version = min(high, offered[1])
-        if version < max(low, offered[0]):
-            message = f"{address} offers {api.name} v{low} to v{high}, v{offered[0]} to v{offered[1]} wanted"
-            raise TransportError(message if high >= 0 else f"{address} does not offer {api.name}", Why.UNSUPPORTED)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                request = Request(api.key, version, version >= api.flexible_from, encode(version))
-                answer = await self._transport.send(address, request)
-        except TimeoutError as exc:
-            self._transport.drop(address)
-            message = f"{address} did not answer {api.name} within {self._timeout_seconds:g} s"
-            raise TransportError(message, Why.TIMEOUT) from exc
+        async with self._turns[address]:
+            low, high = (await self._versions(address)).get(api.key, (0, -1))
+            version = min(high, offered[1])
+            if version < max(low, offered[0]):
+                message = f"{address} offers {api.name} v{low} to v{high}, v{offered[0]} to v{offered[1]} wanted"
+                raise TransportError(message if high >= 0 else f"{address} does not offer {api.name}", Why.UNSUPPORTED)
+            request = Request(api.key, version, version >= api.flexible_from, encode(version))
+            answer = await self._bounded(
+                address, self._transport.send(address, request), f"{address} did not answer {api.name}"
+            )
         try:
             return decode(answer, version)
         except MalformedError as exc:
@@ -205,3 +202,23 @@ class Asker:
     async def close(self) -> None:
         """Close every connection."""
         await self._transport.close()
+
+    async def _versions(self, address: Address) -> Versions:
+        if address in self._frozen:
+            raise self._frozen[address]
+        silence = f"{address} accepts the connection and says nothing"
+        try:
+            return await self._bounded(address, self._transport.versions(address), silence)
+        except TransportError as exc:
+            if exc.why == Why.TIMEOUT:
+                self._frozen[address] = exc
+            raise
+
+    async def _bounded(self, address: Address, answer: Awaitable[T], silence: str) -> T:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await answer
+        except TimeoutError as exc:
+            self._transport.drop(address)
+            message = f"{silence} within {self._timeout_seconds:g} s"
+            raise TransportError(message, Why.TIMEOUT) from exc
