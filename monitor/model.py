@@ -133,7 +133,7 @@ WHY_TEXT: dict[int, str] = {
     Why.NOT_PLACED: "the record's time has not been looked up yet",
     Why.NO_TIMESTAMP: "the records carry no timestamp",
     Why.LAG_UNKNOWN: "the lag in records is unknown",
-    Why.SHARE_GROUP: "share groups keep their position elsewhere: not read yet",
+    Why.SHARE_GROUP: "brokers before Kafka 4.2 do not tell the lag of share groups",
     Why.FIRST_READING: "a rate needs two readings",
     Why.NO_POSITIONS: "it has no partitions",
     Why.CHECKPOINT: "its checkpoint could not be read",

@@ -25,6 +25,7 @@ from monitor.observe.kafka.cluster import (
     PAUSE_SECONDS,
     UNKNOWN_TOPIC_OR_PARTITION,
     Brokers,
+    ClusterMap,
     MapKeeper,
     Patience,
     Poll,
@@ -32,12 +33,10 @@ from monitor.observe.kafka.cluster import (
     leaders,
     now,
 )
-from monitor.observe.kafka.groups import Group
 from monitor.observe.kafka.transport import Address
 
 # 23 bytes a position: about 6 MB an answer.
 POSITIONS_AT_ONCE = 250_000
-GROUPS_AT_ONCE = 5_000
 # The versions of OffsetFetch about one group, and how many of these are under way to a broker.
 OF_ONE_GROUP = (6, 7)
 ONE_BY_ONE_AT_ONCE = 50
@@ -55,46 +54,85 @@ SETTLING_SECONDS = 30.0
 class Commits:
     """What the coordinators said about every group that was asked for.
 
-    ``owner`` says which answer, and which group within it, counts for a group; ``unknown`` the reason of
-    groups without any. ``read_at`` is when a group's answer arrived.
+    ``owner`` says which answer, and which group within it, counts for a group; it is the same object for as long as
+    that stays so. ``unknown`` has the reason of groups without any. ``arrived_at`` is when each answer did.
     """
 
     answers: Sequence[wire.Offsets]
+    arrived_at: Sequence[float]
     owner: Mapping[str, tuple[int, int]]
     unknown: Mapping[str, int]
-    read_at: Mapping[str, float]
 
     def without(self, names: Collection[str], why: int) -> Commits:
         """Return the same with some groups unknown."""
         owner = {name: at for name, at in self.owner.items() if name not in names}
-        return Commits(self.answers, owner, {**self.unknown, **dict.fromkeys(names, why)}, self.read_at)
+        return Commits(self.answers, self.arrived_at, owner, {**self.unknown, **dict.fromkeys(names, why)})
 
-    def position_count(self, name: str) -> int:
-        """Return how many positions a group has."""
-        answer, index = self.owner[name]
-        return int(np.count_nonzero(self.answers[answer].shape.group == index))
+    def read_at(self, name: str) -> float | None:
+        """Return when the answer about a group arrived, None if none did."""
+        return self.arrived_at[self.owner[name][0]] if name in self.owner else None
+
+    def has_nothing_of(self, name: str) -> bool:
+        """Return whether somebody answered for a group, and it has no position."""
+        if name not in self.owner:
+            return False
+        number, index = self.owner[name]
+        return _is_empty(self.answers[number].shape, index)
+
+
+def _is_empty(shape: wire.Shape, index: int) -> bool:
+    first, end = np.searchsorted(shape.group, [index, index + 1])
+    return bool(first == end)
+
+
+class Asking(NamedTuple):
+    """How a coordinator is asked where its groups are.
+
+    ``request`` makes the body for some groups in a version, ``decoder`` what decodes the answers in a version.
+    ``is_offered_by_all`` is whether a broker that lacks the request is to be told of as a failure of its own.
+    """
+
+    api: wire.Api
+    offered: tuple[int, int]
+    request: Callable[[Sequence[str], int], bytes]
+    decoder: Callable[[int], wire.OffsetFetchDecoder | wire.ShareOffsetsDecoder]
+    groups_at_once: int
+    is_offered_by_all: bool
+
+
+COMMITTED = Asking(
+    wire.OFFSET_FETCH,
+    (8, 9),
+    wire.offset_fetch_request,
+    lambda _version: wire.OffsetFetchDecoder(),
+    groups_at_once=5_000,
+    is_offered_by_all=True,
+)
 
 
 class _Fetch:
-    """One OffsetFetch to one coordinator, asked again and again."""
+    """One request for some groups to one coordinator, asked again and again."""
 
-    def __init__(self, node: int, groups: tuple[str, ...]) -> None:
+    def __init__(self, node: int, groups: tuple[str, ...], how: Asking) -> None:
         self.node = node
         self.groups = groups
         self.last: wire.Offsets | None = None
         """The last answer."""
+        self._how = how
         self._bodies: dict[int, bytes] = {}
-        self._decoder = wire.OffsetFetchDecoder()
+        self._decoders: dict[int, wire.OffsetFetchDecoder | wire.ShareOffsetsDecoder] = {}
 
     def encode(self, version: int) -> bytes:
         """Return the request body, the same bytes each time."""
         if version not in self._bodies:
-            self._bodies[version] = wire.offset_fetch_request(self.groups, version)
+            self._bodies[version] = self._how.request(self.groups, version)
         return self._bodies[version]
 
-    def decode(self, data: bytes, _version: int) -> wire.Offsets:
-        """Decode the answer, keeping its shape while only offsets move."""
-        self.last = self._decoder.decode(data)
+    def decode(self, data: bytes, version: int) -> wire.Offsets:
+        """Decode the answer, keeping its shape while only numbers move."""
+        if version not in self._decoders:
+            self._decoders[version] = self._how.decoder(version)
+        self.last = self._decoders[version].decode(data)
         return self.last
 
 
@@ -123,24 +161,18 @@ class _Memory:
             self._read.pop(name, None)
             self._settling.pop(name, None)
 
-    def doubtful(self, commits: Commits, fetches: Sequence[_Fetch], before: Sequence[wire.Offsets | None]) -> set[str]:
-        """Return the groups whose answer is not to be believed yet.
-
-        Args:
-            commits: What was answered in this cycle.
-            fetches: Who was asked for each of the answers.
-            before: What each of them had answered before that, None for the first time.
-        """
-        asked = [(fetch, answer.shape) for fetch, answer in zip(fetches, commits.answers, strict=True)]
+    def doubtful(self, commits: Commits, answered: Sequence[_Answered]) -> set[str]:
+        """Return the groups whose answer is not to be believed yet."""
+        asked = [(each.fetch, each.answer.shape) for each in answered]
         if asked == self._asked and not (self._unread or self._settling or commits.unknown):
             return set()  # the same brokers about the same groups as the cycle before
         self._asked = asked
         found = set()
         for name, (number, index) in commits.owner.items():
-            fetch = fetches[number]
+            fetch, before, *_ = answered[number]
             known = self._read.get(name)
             if known is not None and (known[0].node != fetch.node or name in self._unread):
-                answer = before[number] if known[0] is fetch else known[0].last
+                answer = before if known[0] is fetch else known[0].last
                 if answer is not None and name not in self._settling:
                     self._settling[name] = (now() + SETTLING_SECONDS, _offsets(answer, known[1]))
             if name in self._settling:
@@ -166,20 +198,30 @@ def _offsets(answer: wire.Offsets, index: int) -> dict[tuple[str, int], int]:
 
 
 class CommitReader:
-    """Reads the commits of all groups."""
+    """Reads where all groups are, by what they committed or, ``how`` says so, as share groups."""
 
-    def __init__(self, brokers: Brokers, clock: Callable[[], float]) -> None:
+    def __init__(self, brokers: Brokers, clock: Callable[[], float], how: Asking = COMMITTED) -> None:
         self._brokers = brokers
         self._clock = clock
-        self._fetches: dict[tuple[int, int], _Fetch] = {}
+        self._how = how
         self._memory = _Memory()
-        self._sizes: dict[str, int] = {}
+        self._sizes: Mapping[str, int] = {}
+        self._asked: Mapping[str, Collection[int]] = {}
+        self._fetches: dict[int, list[_Fetch]] = {}
+        self._last: _Collected | None = None
 
-    async def read(self, poll: Poll, keeper: MapKeeper, patience: Patience, groups: Iterable[Group]) -> Commits:
-        """Ask every coordinator for all its groups, and those that answered something passing once more."""
-        collected = _Collected(self._clock)
-        asked = {group.name: group.nodes for group in groups}
-        await self._round(poll, keeper, collected, asked, self._fetch)
+    async def read(
+        self, poll: Poll, keeper: MapKeeper, patience: Patience, asked: Mapping[str, Collection[int]]
+    ) -> Commits:
+        """Ask every coordinator for all its groups, and those that answered something passing once more.
+
+        ``asked`` maps each group to the brokers that list it: the same object for as long as that stays so.
+        """
+        if asked is not self._asked:
+            self._fetches = self._cut(asked, self._fetches)
+            self._asked = asked
+        collected = _Collected(self._last)
+        await self._round(poll, keeper, collected, self._fetches)
         while patience.is_left(open_ := collected.moving(poll, asked)):
             await asyncio.sleep(PAUSE_SECONDS)
             if not await keeper.refresh(poll):
@@ -189,9 +231,10 @@ class CommitReader:
                 name: asked[name] if why == COORDINATOR_LOAD_IN_PROGRESS else tuple(keeper.map.brokers)
                 for (_, name), why in open_
             }
-            await self._round(poll, keeper, collected, again, lambda node, _index, names: _Fetch(node, names))
+            await self._round(poll, keeper, collected, self._cut(again, {}))
+        self._last = collected
         commits = collected.commits(poll, asked)
-        doubtful = self._memory.doubtful(commits, collected.fetches, collected.before)
+        doubtful = self._memory.doubtful(commits, collected.answered)
         return commits.without(doubtful, Why.NEW_COORDINATOR) if doubtful else commits
 
     def forget(self, names: Iterable[str]) -> None:
@@ -199,54 +242,40 @@ class CommitReader:
         self._memory.forget(names)
 
     def remember_sizes(self, sizes: Mapping[str, int]) -> None:
-        """Take note of how many positions each group has, to cut the next questions to size."""
-        self._sizes = dict(sizes)
+        """Take note of how many positions each group has, to cut the questions to size when they change next."""
+        self._sizes = sizes
 
     async def _round(
-        self,
-        poll: Poll,
-        keeper: MapKeeper,
-        collected: _Collected,
-        asked: Mapping[str, Collection[int]],
-        make: Callable[[int, int, tuple[str, ...]], _Fetch],
+        self, poll: Poll, keeper: MapKeeper, collected: _Collected, fetches: Mapping[int, Sequence[_Fetch]]
     ) -> None:
-        by_node: dict[int, list[str]] = defaultdict(list)
-        for name, nodes in asked.items():
-            for node in nodes:
-                if node in keeper.map.brokers and node not in poll.down:
-                    by_node[node].append(name)
-        await asyncio.gather(
-            *(self._ask_node(poll, keeper, collected, node, names=n, make=make) for node, n in by_node.items())
-        )
+        asks = (self._ask_node(poll, keeper, collected, node, some) for node, some in fetches.items())
+        for answered in await asyncio.gather(*asks):
+            collected.answered += answered  # in the order of asking, whoever was first to answer
 
     async def _ask_node(
-        self,
-        poll: Poll,
-        keeper: MapKeeper,
-        collected: _Collected,
-        node: int,
-        *,
-        names: Sequence[str],
-        make: Callable[[int, int, tuple[str, ...]], _Fetch],
-    ) -> None:
-        address = keeper.map.brokers[node]
-        for index, chunk in enumerate(self._chunks(names)):
-            if node in poll.down:
-                return
-            fetch = make(node, index, chunk)
+        self, poll: Poll, keeper: MapKeeper, collected: _Collected, node: int, fetches: Sequence[_Fetch]
+    ) -> list[_Answered]:
+        answered = []
+        for fetch in fetches:
+            address = keeper.map.brokers.get(node)
+            if address is None or node in poll.down:
+                break
             before = fetch.last
             try:
                 answer = await self._ask(address, fetch)
             except TransportError as exc:
-                poll.broker_failed(node, address, exc)
-                collected.failed(chunk, exc.why)
+                if self._how.is_offered_by_all or exc.why != Why.UNSUPPORTED:
+                    poll.broker_failed(node, address, exc)
+                collected.failed(fetch.groups, exc.why)
             else:
-                collected.add(answer, fetch, before)
+                answered.append(_Answered(fetch, before, answer, self._clock()))
+        return answered
 
     async def _ask(self, address: Address, fetch: _Fetch) -> wire.Offsets:
-        if await self._brokers.version(address, wire.OFFSET_FETCH) in OF_ONE_GROUP:
+        how = self._how
+        if how is COMMITTED and await self._brokers.version(address, how.api) in OF_ONE_GROUP:
             return await self._ask_one_by_one(address, fetch)
-        return await self._brokers.ask(address, wire.OFFSET_FETCH, (8, 9), fetch.encode, fetch.decode)
+        return await self._brokers.ask(address, how.api, how.offered, fetch.encode, fetch.decode)
 
     async def _ask_one_by_one(self, address: Address, fetch: _Fetch) -> wire.Offsets:
         """Ask a broker before 3.0, which answers for one group at a time: a few are under way on its connection."""
@@ -274,18 +303,26 @@ class CommitReader:
             message = f"an answer of {address} to {wire.OFFSET_FETCH.name} could not be decoded: {exc}"
             raise TransportError(message, Why.MALFORMED) from exc
 
-    def _fetch(self, node: int, index: int, names: tuple[str, ...]) -> _Fetch:
-        fetch = self._fetches.get((node, index))
-        if fetch is None or fetch.groups != names:
-            fetch = self._fetches[node, index] = _Fetch(node, names)
-        return fetch
+    def _cut(
+        self, asked: Mapping[str, Collection[int]], before: Mapping[int, Sequence[_Fetch]]
+    ) -> dict[int, list[_Fetch]]:
+        """Return what to ask whom, with those of the fetches before that ask the same."""
+        by_node: dict[int, list[str]] = defaultdict(list)
+        for name, nodes in asked.items():
+            for node in nodes:
+                by_node[node].append(name)
+        kept = {(fetch.node, fetch.groups): fetch for fetches in before.values() for fetch in fetches}
+        return {
+            node: [kept.get((node, chunk)) or _Fetch(node, chunk, self._how) for chunk in self._chunks(names)]
+            for node, names in by_node.items()
+        }
 
     def _chunks(self, names: Sequence[str]) -> Iterator[tuple[str, ...]]:
         chunk: list[str] = []
         positions = 0
         for name in names:
             size = self._sizes.get(name, 0)
-            if chunk and (positions + size > POSITIONS_AT_ONCE or len(chunk) >= GROUPS_AT_ONCE):
+            if chunk and (positions + size > POSITIONS_AT_ONCE or len(chunk) >= self._how.groups_at_once):
                 yield tuple(chunk)
                 chunk, positions = [], 0
             chunk.append(name)
@@ -294,47 +331,29 @@ class CommitReader:
             yield tuple(chunk)
 
 
+class _Answered(NamedTuple):
+    """One answer: to what, what was answered to the same the last time, and when it arrived."""
+
+    fetch: _Fetch
+    before: wire.Offsets | None
+    answer: wire.Offsets
+    at: float
+
+
 class _Collected:
-    """Answers as they come in, best answer a group."""
+    """Answers as they come in, best answer a group. ``last`` is what was collected in the cycle before."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._answers: list[wire.Offsets] = []
-        self._owner: dict[str, tuple[int, int]] = {}
-        self._error: dict[str, int] = {}
-        self._read_at: dict[str, float] = {}
-        self.fetches: list[_Fetch] = []
-        """What each answer is the answer to."""
-        self.before: list[wire.Offsets | None] = []
-        """What was answered to the same the last time."""
-
-    def add(self, answer: wire.Offsets, fetch: _Fetch, before: wire.Offsets | None) -> None:
-        """Take an answer: an error counts only for groups that no other broker answered for."""
-        number, at, asked = len(self._answers), self._clock(), fetch.groups
-        self._answers.append(answer)
-        self.fetches.append(fetch)
-        self.before.append(before)
-        shape = answer.shape
-        if shape.groups == asked and not shape.group_error.any() and self._owner.keys().isdisjoint(asked):
-            # All at once: this is how nearly every answer looks.
-            self._owner.update(zip(asked, zip((number,) * len(asked), range(len(asked)), strict=True), strict=True))
-            self._read_at.update(dict.fromkeys(asked, at))
-            return
-        wanted = set(asked)
-        for index, (name, error) in enumerate(zip(shape.groups, shape.group_error.tolist(), strict=True)):
-            if name not in wanted:
-                continue
-            wanted.remove(name)
-            if error:
-                self._error[name] = error
-            elif name not in self._owner or self._is_empty(*self._owner[name]):
-                self._owner[name] = (number, index)
-                self._read_at[name] = at
-        self.failed(wanted, Why.MALFORMED)
+    def __init__(self, last: _Collected | None) -> None:
+        self.answered: list[_Answered] = []
+        self.owner: dict[str, tuple[int, int]] = {}
+        self.errors: dict[str, int] = {}
+        self.key: list[tuple[_Fetch, wire.Shape]] = []
+        """Fetch and shape of each answer that was looked at."""
+        self._last = None if last is None else (last.key, last.owner, last.errors)
 
     def failed(self, names: Iterable[str], why: int) -> None:
         """Note groups that an answer left out, or that got none."""
-        self._error.update(dict.fromkeys(names, why))
+        self.errors.update(dict.fromkeys(names, why))
 
     def moving(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> list[tuple[tuple[str, str], int]]:
         """Return the groups worth asking again: what and why, as Patience wants it."""
@@ -343,20 +362,58 @@ class _Collected:
 
     def commits(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> Commits:
         """Return what was collected."""
-        return Commits(self._answers, self._owner, self._unknown(poll, asked), self._read_at)
+        unknown = self._unknown(poll, asked)
+        answers, times = [each.answer for each in self.answered], [each.at for each in self.answered]
+        return Commits(answers, times, self.owner, unknown)
 
     def _unknown(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> dict[str, int]:
-        if len(self._owner) == len(asked):
+        self._settle_owners()
+        if len(self.owner) == len(asked):
             return {}
-        return {name: self._why(poll, name, nodes) for name, nodes in asked.items() if name not in self._owner}
+        return {name: self._why(poll, name, nodes) for name, nodes in asked.items() if name not in self.owner}
 
     def _why(self, poll: Poll, name: str, nodes: Collection[int]) -> int:
         silent = (poll.down[node] for node in nodes if node in poll.down)
         # NOT_COORDINATOR from all that were asked while the coordinator is silent: the silence is the reason.
-        return next(silent, self._error.get(name, Why.NO_COORDINATOR))
+        return next(silent, self.errors.get(name, Why.NO_COORDINATOR))
 
-    def _is_empty(self, answer: int, index: int) -> bool:
-        return not (self._answers[answer].shape.group == index).any()
+    def _settle_owners(self) -> None:
+        """Say of each answer that came in since this was called last whom it counts for."""
+        first = len(self.key)
+        if first == len(self.answered):
+            return
+        self.key = [(each.fetch, each.answer.shape) for each in self.answered]
+        if first == 0 and self._last is not None and self.key == self._last[0]:
+            # The same answers about the same groups as in the cycle before: the same object says so.
+            _, self.owner, errors = self._last
+            self.errors = {**errors, **self.errors}
+            return
+        self.owner = dict(self.owner)
+        for number in range(first, len(self.answered)):
+            self._settle(number)
+
+    def _settle(self, number: int) -> None:
+        fetch, _, answer, _ = self.answered[number]
+        shape, asked = answer.shape, fetch.groups
+        if shape.groups == asked and not shape.group_error.any() and self.owner.keys().isdisjoint(asked):
+            # All at once: this is how nearly every answer looks.
+            self.owner.update(zip(asked, zip((number,) * len(asked), range(len(asked)), strict=True), strict=True))
+            return
+        wanted = set(asked)
+        for index, (name, error) in enumerate(zip(shape.groups, shape.group_error.tolist(), strict=True)):
+            if name not in wanted:
+                continue
+            wanted.remove(name)
+            # An error counts only for groups that no other broker answered for.
+            if error:
+                self.errors[name] = error
+            elif name not in self.owner or self._is_empty(name):
+                self.owner[name] = (number, index)
+        self.failed(wanted, Why.MALFORMED)
+
+    def _is_empty(self, name: str) -> bool:
+        number, index = self.owner[name]
+        return _is_empty(self.answered[number].answer.shape, index)
 
 
 # --- ends -------------------------------------------------------------------------------------------
@@ -459,13 +516,14 @@ class EndReader:
         self._brokers = brokers
         self._clock = clock
         self._key: tuple[Rows, Int32s] | None = None
+        self._led: tuple[ClusterMap, Rows, Mapping[str, int], tuple[Int32s, Int16s]] | None = None
         self._asks: dict[int, list[tuple[Int32s, dict[Question, Ask]]]] = {}
 
     async def read(
         self, poll: Poll, keeper: MapKeeper, patience: Patience, rows: Rows, errors: Mapping[str, int]
     ) -> Ends:
         """Ask every leader for all its partitions, and once more about those whose leader moves."""
-        leader, why = leaders(keeper.map, rows, errors)
+        leader, why = self._leaders(keeper.map, rows, errors)
         ends = Ends.unknown(why)
         self._prepare(rows, leader)
         await self._round(poll, keeper, ends, self._asks)
@@ -489,6 +547,12 @@ class EndReader:
         reason = ends.reason()
         rows = np.flatnonzero(_may_pass(poll, reason, leader))
         return [(("row", row), why) for row, why in zip(rows.tolist(), reason[rows].tolist(), strict=True)]
+
+    def _leaders(self, cluster_map: ClusterMap, rows: Rows, errors: Mapping[str, int]) -> tuple[Int32s, Int16s]:
+        led = self._led
+        if led is None or led[0] is not cluster_map or led[1] is not rows or led[2] != errors:
+            led = self._led = (cluster_map, rows, errors, leaders(cluster_map, rows, errors))
+        return led[3]
 
     def _prepare(self, rows: Rows, leader: Int32s) -> None:
         if self._key is None or self._key[0] is not rows or not np.array_equal(self._key[1], leader):

@@ -33,7 +33,7 @@ class Sources:
     Consumers are sorted; ``owner`` says for each that answered which group of which answer is its own.
     ``assigned`` has the partitions of its members, ``subscribed`` the topics they want. ``kept`` has the positions of
     consumers that could not be read, as they were before, each with its failure as error. ``takes_topic`` says which
-    topics are looked at.
+    topics are looked at. What did not change is the same object as in the sources before.
     """
 
     consumers: tuple[Consumer, ...]
@@ -52,8 +52,8 @@ class Sources:
             and self.kept is other.kept
             and self.consumers == other.consumers
             and self.owner == other.owner
-            and self.assigned == other.assigned
-            and self.subscribed == other.subscribed
+            and self.assigned is other.assigned
+            and self.subscribed is other.subscribed
         )
 
 
@@ -85,6 +85,7 @@ class Plan:
         starts = np.searchsorted(consumer[first], np.arange(len(sources.consumers) + 1)).astype(np.int64)
         layout = PositionLayout(rows.layout, sources.consumers, starts, row[first].astype(np.int32))
         self.layout = before if before is not None and layout.same_rows(before) else layout
+        self._made: tuple[Sequence[Offsets], Int16s, PositionColumns] | None = None
 
     def columns(self, answers: Sequence[Offsets], partition_why: Int16s) -> PositionColumns:
         """Return the positions: offsets of answers shaped like those planned for.
@@ -93,6 +94,9 @@ class Plan:
             answers: The answers, in the order of the sources.
             partition_why: Why each partition of the layout is unknown.
         """
+        made = self._made
+        if made is not None and made[1] is partition_why and _are_same(made[0], answers):
+            return made[2]
         # The last element stands for rows that no answer is about.
         offsets = np.concatenate([*(answer.offset for answer in answers), [UNKNOWN]])
         committed = offsets[self._source]
@@ -102,7 +106,18 @@ class Plan:
         # A commit on a topic that is gone says nothing, and one on a topic we may not see is not shown to us.
         lost = (about == Why.TOPIC_GONE) | ((about == TOPIC_AUTHORIZATION_FAILED) & (committed < 0))
         why = np.where(lost & np.isin(why, (0, Why.NO_COMMIT)), about, why)
-        return PositionColumns(self.layout, np.where(why == 0, committed, UNKNOWN), why)
+        columns = PositionColumns(self.layout, np.where(why == 0, committed, UNKNOWN), why, self._lags(answers, why))
+        self._made = (answers, partition_why, columns)
+        return columns
+
+    def _lags(self, answers: Sequence[Offsets], why: Int16s) -> Int64s | None:
+        """Return the lags that brokers counted themselves, None where none of the answers has any."""
+        if all(answer.lag is None for answer in answers):
+            return None
+        nothing = [np.full(len(answer.shape), UNKNOWN, np.int64) for answer in answers]
+        lags = [none if answer.lag is None else answer.lag for answer, none in zip(answers, nothing, strict=True)]
+        lag = np.concatenate([*lags, [UNKNOWN]])[self._source]
+        return np.where((why == 0) & (lag >= 0), lag, UNKNOWN)
 
     @staticmethod
     def _committed(sources: Sources, rows: Rows) -> tuple[Int32s, Int32s, Int64s, Int16s]:
@@ -150,6 +165,10 @@ class Plan:
         found = [rows.of_topic(topic) for _, topic in pairs]
         consumer = np.repeat(np.array([index for index, _ in pairs], np.int32), [len(each) for each in found])
         return _without_commit(consumer, np.concatenate(found))
+
+
+def _are_same(some: Sequence[Offsets], others: Sequence[Offsets]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
 def _without_commit(consumer: Int32s, row: Int32s) -> tuple[Int32s, Int32s, Int64s, Int16s]:

@@ -1,6 +1,6 @@
 """One Kafka cluster read once a cycle: the only thing of this room that the service knows.
 
-    groups -> commits -> log starts and ends -> positions -> snapshot
+    groups -> commits -> roster -> log starts and ends -> positions -> snapshot
 
 Commits are read before ends, so that a commit beyond the end is a finding and never the order of reading. Requests
 grow with brokers: one ListGroups a broker, one OffsetFetch a coordinator, three ListOffsets a leader; the map of the
@@ -13,11 +13,14 @@ for keeps its rows, so that it is unknown and not gone; it is gone when a coordi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from monitor.errors import TransportError, UnreachableError
 from monitor.model import (
@@ -41,6 +44,7 @@ from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patien
 from monitor.observe.kafka.groups import Group, GroupKeeper
 from monitor.observe.kafka.offsets import END, STABLE, START, Ask, CommitReader, Commits, EndReader, Ends
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
+from monitor.observe.kafka.share import ShareReader, together
 from monitor.observe.kafka.transport import KafkaTransport, Transport, addresses
 from monitor.observe.kafka.wire import Shape
 from monitor.settings import Cluster
@@ -48,7 +52,8 @@ from monitor.settings import Cluster
 WITHIN = 0.8
 """The share of the interval that the requests of one cycle may take together, so that the next begins in time."""
 
-NO_ROWS = PartitionLayout((), np.empty(0, np.int32), np.empty(0, np.int32))
+T = TypeVar("T")
+N = TypeVar("N", bound=np.generic)
 
 
 class KafkaSource:
@@ -63,13 +68,16 @@ class KafkaSource:
         self._map = MapKeeper(
             self._brokers, addresses(cluster.bootstrap_servers), cluster.metadata_interval_seconds, cluster.topics
         )
-        self._groups = GroupKeeper(self._brokers, cluster.describe_interval_seconds)
+        self._groups = GroupKeeper(self._brokers, cluster.describe_interval_seconds, cluster.groups.takes, clock)
         self._commits = CommitReader(self._brokers, clock)
+        self._shares = ShareReader(self._brokers, clock)
+        self._roster = Roster(self._groups, None)
         self._ends = EndReader(self._brokers, clock)
         self._patience = Patience(cluster.timeout_seconds)
         self._rows = _RowKeeper(self._map)
         self._plan: Plan | None = None
         self._kept: tuple[Mapping[str, int], Shape] = ({}, _nothing_kept())
+        self._ends_before: PartitionColumns | None = None
         self._lookups = _LookupReader(self._brokers, self._map)
         self._late: list[Failure] = []
         self._counted: Counter[str] = Counter()
@@ -81,11 +89,12 @@ class KafkaSource:
         self._patience.start()
         self._brokers.deadline = now() + max(self._cluster.timeout_seconds, WITHIN * self._cluster.interval_seconds)
 
-        groups, commits = await self._read_commits(poll)
-        sources = self._sources(groups, commits)
+        commits = await self._read_commits(poll)
+        roster = self._current_roster()
+        sources = self._sources(roster, commits)
         rows, errors = await self._rows.lay_out(poll, sources)
         ends = await self._ends.read(poll, self._map, self._patience, rows, errors)
-        partitions = _partitions(rows, ends)
+        partitions = self._ends_before = _partitions(rows, ends, self._ends_before)
         positions = self._positions(sources, rows, partitions)
 
         _note_unread(poll, commits, partitions, positions)
@@ -101,7 +110,7 @@ class KafkaSource:
             up=poll.up,
             partitions=partitions,
             positions=positions,
-            groups=_facts(sources.consumers, self._groups.groups, commits),
+            groups=roster.facts(commits),
             failures=tuple(poll.failures),
             requests=self._requests(),
             topic_ids=self._map.map.topic_ids,
@@ -132,7 +141,7 @@ class KafkaSource:
         """Close every connection."""
         await self._brokers.close()
 
-    async def _read_commits(self, poll: Poll) -> tuple[list[Group], Commits]:
+    async def _read_commits(self, poll: Poll) -> Commits:
         """Read who is there and what they committed; groups that are gone are forgotten."""
         if not await self._map.refresh_if_due(poll):
             # Not one address answers: everything known is unknown now, for that reason.
@@ -140,27 +149,33 @@ class KafkaSource:
         else:
             await self._map.note_silent(poll)
         await self._groups.list(poll, self._map.map, self._patience)
-        commits = await self._commits.read(
-            poll, self._map, self._patience, [group for group in self._groups.groups.values() if not group.is_share]
-        )
-        gone = [name for name, group in self._groups.groups.items() if _is_gone(group, commits, poll)]
-        self._groups.forget(gone)
-        self._commits.forget(gone)
+        roster = self._current_roster()
+        commits = await self._commits.read(poll, self._map, self._patience, roster.asked)
+        if roster.shares:
+            commits = together(commits, await self._shares.read(poll, self._map, self._patience, roster.shares))
+        gone = [group.name for group in roster.unlisted if commits.has_nothing_of(group.name)]
+        for keeper in (self._groups, self._commits, self._shares):
+            keeper.forget(gone)
         await self._groups.describe(poll, self._map.map)
-        return sorted(self._groups.groups.values(), key=_consumer), commits
+        return commits
 
-    def _sources(self, groups: Sequence[Group], commits: Commits) -> Sources:
+    def _current_roster(self) -> Roster:
+        if self._roster.version != self._groups.version:
+            self._roster = Roster(self._groups, self._roster)
+        return self._roster
+
+    def _sources(self, roster: Roster, commits: Commits) -> Sources:
         before = self._plan.layout if self._plan is not None else None
         if commits.unknown != self._kept[0]:
             kept = _nothing_kept() if before is None else keep(commits.unknown, before)
             self._kept = (commits.unknown, kept)
         return Sources(
-            consumers=tuple(_consumer(group) for group in groups),
+            consumers=roster.consumers,
             answers=commits.answers,
-            owner={name: at for name, at in commits.owner.items() if name in self._groups.groups},
-            assigned={group.name: assigned for group in groups if (assigned := _read_by(group))},
+            owner=roster.owners(commits),
+            assigned=roster.assigned,
             kept=self._kept[1] if commits.unknown else None,
-            subscribed={group.name: topics for group in groups if (topics := _subscribed(group))},
+            subscribed=roster.subscribed,
             takes_topic=self._cluster.topics.takes,
         )
 
@@ -274,6 +289,69 @@ class _LookupReader:
         return known[2], known[3]
 
 
+class Roster:
+    """Who is there and what they read, as of one version of what is known of the groups.
+
+    What did not change since the roster before is the same object, so that whatever is built on it may stay.
+    """
+
+    def __init__(self, keeper: GroupKeeper, before: Roster | None) -> None:
+        self.version = keeper.version
+        groups = sorted(keeper.groups.values(), key=_consumer)
+        self._groups = groups
+        consumers = tuple(map(_consumer, groups))
+        asked = {group.name: group.nodes for group in groups if not group.is_share}
+        assigned = {group.name: read for group in groups if (read := _read_by(group))}
+        subscribed = {group.name: topics for group in groups if (topics := _subscribed(group))}
+        self.consumers: tuple[Consumer, ...] = _kept(consumers, None if before is None else before.consumers)
+        self.asked: Mapping[str, tuple[int, ...]] = _kept(asked, None if before is None else before.asked)
+        self.assigned: Mapping[str, Mapping[TopicPartition, str]] = _kept(
+            assigned, None if before is None else before.assigned
+        )
+        self.subscribed: Mapping[str, frozenset[str]] = _kept(subscribed, None if before is None else before.subscribed)
+        self.shares = tuple(group for group in groups if group.is_share)
+        self.unlisted = tuple(group for group in groups if not group.listed)
+        self._facts = tuple(map(self._of, groups))
+        self._owners: tuple[Mapping[str, tuple[int, int]], Mapping[str, tuple[int, int]]] = ({}, {})
+
+    def owners(self, commits: Commits) -> Mapping[str, tuple[int, int]]:
+        """Return which answer counts for each of the groups."""
+        if commits.owner is not self._owners[0]:
+            # Groups that have gone in this very cycle were answered for, with nothing.
+            there = {group.name for group in self._groups}
+            self._owners = (commits.owner, {name: at for name, at in commits.owner.items() if name in there})
+        return self._owners[1]
+
+    def facts(self, commits: Commits) -> tuple[GroupFacts, ...]:
+        """Return what is known of each group, with how reading it went in this cycle."""
+        unknown, read_at = commits.unknown, commits.read_at
+        return tuple(
+            dataclasses.replace(each, observed_at=read_at(each.consumer.name), why=unknown.get(each.consumer.name, 0))
+            for each in self._facts
+        )
+
+    def _of(self, group: Group) -> GroupFacts:
+        return GroupFacts(
+            _consumer(group),
+            state=group.state,
+            protocol=group.protocol,
+            protocol_type=group.protocol_type or None,
+            members=group.members,
+            assigned=self.assigned.get(group.name, {}),
+            owners=group.owners,
+            subscribed=None if group.subscribed is None else _subscribed(group),
+            assignor=group.assignor,
+            epoch=group.epoch,
+            coordinator=group.coordinator,
+            described_at=group.described_at,
+        )
+
+
+def _kept(new: T, old: T | None) -> T:
+    """Return the old object where the new one says the same."""
+    return old if old is not None and old == new else new
+
+
 def _consumer(group: Group) -> Consumer:
     return Consumer(Kind.SHARE_GROUP if group.is_share else Kind.GROUP, group.name)
 
@@ -284,11 +362,7 @@ def _read_by(group: Group) -> Mapping[TopicPartition, str]:
     Faust has its assignor hand out the changelogs of its tables as well, which workers write and only read to recover:
     nothing is ever committed there. They are named ``<app id>-<table>-changelog``, and the app id is the group.
     """
-    if group.described is None:
-        return {}
-    return {
-        where: owner for where, owner in group.described.assigned.items() if not _is_own_changelog(group, where.topic)
-    }
+    return {where: owner for where, owner in group.assigned.items() if not _is_own_changelog(group, where.topic)}
 
 
 def _is_own_changelog(group: Group, topic: str) -> bool:
@@ -297,17 +371,7 @@ def _is_own_changelog(group: Group, topic: str) -> bool:
 
 def _subscribed(group: Group) -> frozenset[str]:
     """Return the topics that its members want, as far as they tell."""
-    topics: frozenset[str] | None = getattr(group.described, "subscribed", None)
-    return frozenset(topic for topic in topics or () if not _is_own_changelog(group, topic))
-
-
-def _is_gone(group: Group, commits: Commits, poll: Poll) -> bool:
-    """Return whether nobody lists the group any more, and whoever should have it answered and has nothing of it."""
-    if group.listed:
-        return False
-    if group.is_share:
-        return not poll.down
-    return group.name in commits.owner and commits.position_count(group.name) == 0
+    return frozenset(topic for topic in group.subscribed or () if not _is_own_changelog(group, topic))
 
 
 def _nothing_kept() -> Shape:
@@ -315,34 +379,20 @@ def _nothing_kept() -> Shape:
     return Shape((), nothing, nothing, np.empty(0, np.int16), (), nothing, np.empty(0, np.int16))
 
 
-def _partitions(rows: Rows, ends: Ends) -> PartitionColumns:
+def _partitions(rows: Rows, ends: Ends, before: PartitionColumns | None) -> PartitionColumns:
+    """Return the columns, each the same object as before where no number of it has moved."""
     why = ends.reason().astype(np.int16)
     known = why == 0
-    return PartitionColumns(
-        rows.layout,
-        np.where(known, ends.offset[START], UNKNOWN),
-        np.where(known, ends.offset[END], UNKNOWN),
-        ends.offset[STABLE],
-        why,
-        ends.read_at,
-    )
+    start, end = (np.where(known, ends.offset[question], UNKNOWN) for question in (START, END))
+    stable = ends.offset[STABLE]
+    if before is not None and before.layout is rows.layout:
+        start, end = _kept_column(start, before.log_start), _kept_column(end, before.log_end)
+        stable, why = _kept_column(stable, before.last_stable), _kept_column(why, before.why)
+    return PartitionColumns(rows.layout, start, end, stable, why, ends.read_at)
 
 
-def _facts(consumers: Sequence[Consumer], groups: Mapping[str, Group], commits: Commits) -> tuple[GroupFacts, ...]:
-    def of(consumer: Consumer) -> GroupFacts:
-        group = groups[consumer.name]
-        return GroupFacts(
-            consumer,
-            state=group.state,
-            protocol=group.type or ("classic" if group.described is not None else None),
-            protocol_type=group.protocol_type or None,
-            members=group.members,
-            observed_at=commits.read_at.get(group.name),
-            why=Why.SHARE_GROUP if group.is_share else commits.unknown.get(group.name, 0),
-            assigned=_read_by(group),
-        )
-
-    return tuple(map(of, consumers))
+def _kept_column(new: npt.NDArray[N], old: npt.NDArray[N]) -> npt.NDArray[N]:
+    return old if np.array_equal(old, new) else new
 
 
 def _note_unread(poll: Poll, commits: Commits, partitions: PartitionColumns, positions: PositionColumns) -> None:
