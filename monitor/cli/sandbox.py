@@ -50,8 +50,9 @@ def sandbox() -> None:
     metavar="VERSION",
     help=f"Version of Kafka: {', '.join(KAFKA_VERSIONS)}; the beginning is enough.",
 )
+@click.option("--zookeeper", is_flag=True, help="Run on a ZooKeeper, as Kafka 3 can.")
 @debug_option
-def kafka(nodes: str, port: int, data: str | None, version: str) -> int:
+def kafka(nodes: str, port: int, data: str | None, version: str, *, zookeeper: bool) -> int:
     """Run Apache Kafka until Ctrl-C, SIGTERM or the end of the process that started this command.
 
     Prints "bootstrap: HOST:PORT" once it answers. It listens on 127.0.0.1 only. Kafka itself is downloaded once, and
@@ -60,7 +61,9 @@ def kafka(nodes: str, port: int, data: str | None, version: str) -> int:
     from monitor.sandbox.kafka import KafkaSandbox
 
     with _progress() as progress:
-        cluster = KafkaSandbox(int(nodes), port=port, data=data, version=version, progress=progress)
+        cluster = KafkaSandbox(
+            int(nodes), port=port, data=data, version=version, zookeeper=zookeeper, progress=progress
+        )
         return asyncio.run(_until_told(cluster))
 
 
@@ -78,6 +81,8 @@ async def _until_told(cluster: KafkaSandbox) -> int:
             click.echo(f"bootstrap: {cluster.bootstrap}")
             for node in cluster.nodes:
                 click.echo(f"node {node.id}: {node.address}, pid {node.pid}, log {node.log}", err=True)
+            if (keeper := cluster.zookeeper) is not None:
+                click.echo(f"zookeeper: {keeper.address}, pid {keeper.pid}, log {keeper.log}", err=True)
             await _while_wanted(cluster)
     except asyncio.CancelledError:
         return 0 if answered else EXIT_INTERRUPTED
@@ -88,12 +93,15 @@ async def _while_wanted(cluster: KafkaSandbox) -> None:
     """Return when the parent has gone; say once of each node that it ended.
 
     Raises:
-        SandboxError: No node runs any more.
+        SandboxError: No node runs any more, or the ZooKeeper does not.
     """
     from monitor.errors import SandboxError
 
     parent, gone = os.getppid(), set()
     while os.getppid() == parent:
+        if cluster.zookeeper is not None and cluster.zookeeper.pid is None:
+            msg = f"{cluster.zookeeper.ending()}: without it the sandbox is of no use, start it again"
+            raise SandboxError(msg)
         for node in cluster.nodes:
             if node.pid is None and node.id not in gone:
                 gone.add(node.id)

@@ -1,4 +1,4 @@
-"""A real Apache Kafka in processes of its own: KRaft, one or three nodes, each broker and controller.
+"""A real Apache Kafka in processes of its own: one or three nodes, on KRaft (each broker and controller) or ZooKeeper.
 
     async with KafkaSandbox(nodes=3) as kafka:
         ...  # kafka.bootstrap
@@ -36,6 +36,7 @@ from monitor.sandbox.java import Java, find_java
 from monitor.sandbox.process import Child, spawn
 from monitor.sandbox.security import Security
 from monitor.sandbox.versions import KAFKA_VERSIONS
+from monitor.sandbox.zookeeper import SESSION_MS, ZooKeeper
 
 HOST = "127.0.0.1"
 NEWEST = KAFKA_VERSIONS[0]
@@ -54,7 +55,7 @@ _POLL_SECONDS = 0.1
 
 
 class Node:
-    """One broker and controller. Signals are sent at once; starting and stopping wait."""
+    """One broker, with KRaft a controller as well. Signals are sent at once; starting and stopping wait."""
 
     def __init__(self, sandbox: KafkaSandbox, number: int, folder: Path, ports: Mapping[str, int]) -> None:
         self.id = number
@@ -103,6 +104,8 @@ class Node:
             SandboxError: It ended or did not answer in time; quotes its log.
         """
         if self.pid is None:
+            if self._sandbox.zookeeper is not None:
+                await self._sandbox.zookeeper.forgotten(self.id)
             self.launch()
             await self.answered({self.id})
 
@@ -164,6 +167,7 @@ class KafkaSandbox:
         version: One of ``versions.KAFKA_VERSIONS``, or the beginning of one ("3.9").
         properties: Broker properties; they win over the sandbox's own.
         security: Listeners beside the plaintext one, users and access control.
+        zookeeper: Run on a ZooKeeper (``KafkaSandbox.zookeeper``), which Kafka 3 can, and not on KRaft.
         outside: Where clients find each node, HOST:PORT by node, if something stands between: a proxy that can fail.
             Adds the plaintext listener OUTSIDE, which advertises these and listens elsewhere (``Node.addresses``).
         heap_mb: Java heap a node.
@@ -182,6 +186,7 @@ class KafkaSandbox:
         version: str = NEWEST,
         properties: Mapping[str, str] | None = None,
         security: Security | None = None,
+        zookeeper: bool = False,
         outside: Sequence[str] = (),
         heap_mb: int = 512,
         progress: Callable[[jars.Progress], None] | None = None,
@@ -199,6 +204,14 @@ class KafkaSandbox:
             msg = f"{nodes} nodes need {nodes} addresses outside, not {len(outside)}"
             raise UsageError(msg)
         self.version = known_version(version)
+        if zookeeper and not self.version.startswith("3."):
+            on_it = ", ".join(each for each in KAFKA_VERSIONS if each.startswith("3."))
+            msg = f"Kafka {self.version} runs without ZooKeeper: use one of {on_it} with it"
+            raise UsageError(msg)
+        if zookeeper and security is not None and (security.users or security.authorizer):
+            raise UsageError("users and access control are set up for KRaft only: leave them out, or ZooKeeper")
+        self.zookeeper: ZooKeeper | None = None
+        self._on_zookeeper = zookeeper
         self.nodes: tuple[Node, ...] = ()
         self._count = nodes
         self._port = port
@@ -245,7 +258,10 @@ class KafkaSandbox:
             self._java = find_java()
             self._classpath = ":".join(map(str, await jars.resolve(jars.KAFKA[self.version], self._progress)))
             self._prepare()
-            await self._format()
+            if self.zookeeper is None:
+                await self._format()
+            else:
+                await self.zookeeper.start()
             for node in self.nodes:
                 node.launch()
             await asyncio.gather(*(node.answered({node.id for node in self.nodes}) for node in self.nodes))
@@ -258,10 +274,12 @@ class KafkaSandbox:
         try:
             if self._data is not None:
                 await asyncio.gather(*(node.stop() for node in self.nodes))
+                if self.zookeeper is not None:
+                    await self.zookeeper.stop()
         finally:
             self._end(keep_logs=False)
 
-    def command(self, main: str, *arguments: str, folder: Path | None = None) -> list[str]:
+    def command(self, main: str, *arguments: str, folder: Path | None = None, heap: str = "") -> list[str]:
         """Return the command that runs a class of Kafka's, for a node with this folder if it is one.
 
         Java is told to start fast and to stay small.
@@ -270,7 +288,7 @@ class KafkaSandbox:
             raise SandboxError("this sandbox was not started: use it inside async with")
         return [
             str(self._java.executable),
-            *(f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
+            *(heap or f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
             *_LOGGING,
             *(() if folder is None else self._security.java_options(folder)),
             *("-cp", self._classpath, main, *arguments),
@@ -280,6 +298,9 @@ class KafkaSandbox:
         """Choose folders and ports and write each node's properties."""
         try:
             root = self._make_temporary() if self._data is None else self._claim(self._data)
+            if self._on_zookeeper:
+                port = self._held.enter_context(_hold(0))
+                self.zookeeper = ZooKeeper(self.command, root / _ZOOKEEPER, HOST, port, telling)
             held = self._hold_ports()
             self.nodes = tuple(
                 Node(self, number, root / f"node-{number}", ports) for number, ports in enumerate(held, start=1)
@@ -314,6 +335,10 @@ class KafkaSandbox:
         if found not in {0, self._count}:
             msg = f"{data} holds {found} nodes, not {self._count}: start it with {found}, or name another folder"
             raise UsageError(msg)
+        if found and (data / _ZOOKEEPER).exists() != self._on_zookeeper:
+            what = "without" if self._on_zookeeper else "with"
+            msg = f"{data} holds a cluster {what} ZooKeeper: start it {what} it, or name another folder"
+            raise UsageError(msg)
         return data
 
     def _hold_ports(self) -> list[dict[str, int]]:
@@ -321,22 +346,23 @@ class KafkaSandbox:
         nodes = []
         for index in range(self._count):
             fixed = {PLAINTEXT: self._port + index} if self._port else {}
-            names = (PLAINTEXT, CONTROLLER, *self._security.listeners, *((OUTSIDE,) if self._outside else ()))
+            names = (
+                PLAINTEXT,
+                *(() if self._on_zookeeper else (CONTROLLER,)),
+                *self._security.listeners,
+                *((OUTSIDE,) if self._outside else ()),
+            )
             nodes.append({name: self._held.enter_context(_hold(fixed.get(name, 0))) for name in names})
         return nodes
 
     def _node_properties(self, node: Node) -> dict[str, str]:
-        voters = ",".join(f"{each.id}@{each.addresses[CONTROLLER]}" for each in self.nodes)
         listeners = ",".join(f"{name}://{address}" for name, address in node.addresses.items())
         found = {name: address for name, address in node.addresses.items() if name != CONTROLLER}
         if self._outside:
             found[OUTSIDE] = self._outside[node.id - 1]
         advertised = ",".join(f"{name}://{address}" for name, address in found.items())
         return {
-            "process.roles": "broker,controller",
-            "node.id": str(node.id),
-            "controller.quorum.voters": voters,
-            "controller.listener.names": CONTROLLER,
+            **self._role(node),
             "listeners": listeners,
             "advertised.listeners": advertised,
             "listener.security.protocol.map": ",".join(
@@ -349,6 +375,21 @@ class KafkaSandbox:
             **_QUICK,
             **self._security.properties(node.folder),
             **self._properties,
+        }
+
+    def _role(self, node: Node) -> dict[str, str]:
+        """Return what makes a node part of this cluster."""
+        if self.zookeeper is not None:
+            return {
+                "broker.id": str(node.id),
+                "zookeeper.connect": self.zookeeper.address,
+                "zookeeper.session.timeout.ms": str(SESSION_MS),
+            }
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(node.id),
+            "controller.quorum.voters": ",".join(f"{each.id}@{each.addresses[CONTROLLER]}" for each in self.nodes),
+            "controller.listener.names": CONTROLLER,
         }
 
     async def _format(self) -> None:
@@ -375,6 +416,10 @@ class KafkaSandbox:
             node.kill()
             if keep_logs and self._temporary is not None:
                 shutil.rmtree(node.meta.parent, ignore_errors=True)
+        if self.zookeeper is not None:
+            self.zookeeper.kill()
+            if keep_logs and self._temporary is not None:
+                shutil.rmtree(self.zookeeper.data, ignore_errors=True)
         if self._temporary is not None and not (keep_logs and self.nodes):
             shutil.rmtree(self._temporary)
         self._temporary = None
@@ -383,6 +428,7 @@ class KafkaSandbox:
 
 _TEMPORARY = "streamgauge-kafka-"
 _LOCK = "sandbox.lock"
+_ZOOKEEPER = "zookeeper"
 
 _STORAGE = "kafka.tools.StorageTool"
 
