@@ -16,7 +16,7 @@ import asyncio
 import dataclasses
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -46,11 +46,15 @@ from monitor.observe.kafka.offsets import END, STABLE, START, Ask, CommitReader,
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
 from monitor.observe.kafka.share import ShareReader, together
 from monitor.observe.kafka.transport import KafkaTransport, Transport, addresses
-from monitor.observe.kafka.wire import Shape
+from monitor.observe.kafka.visibility import Visibility
+from monitor.observe.kafka.wire import Shape, Topic
 from monitor.settings import Cluster
 
 WITHIN = 0.8
 """The share of the interval that the requests of one cycle may take together, so that the next begins in time."""
+
+VISIBILITY_SECONDS = 300.0
+"""How often the cluster is asked whether it shows us all there is."""
 
 T = TypeVar("T")
 N = TypeVar("N", bound=np.generic)
@@ -73,6 +77,7 @@ class KafkaSource:
         self._shares = ShareReader(self._brokers, clock)
         self._roster = Roster(self._groups, None)
         self._ends = EndReader(self._brokers, clock)
+        self._visibility = Visibility(self._brokers, VISIBILITY_SECONDS)
         self._patience = Patience(cluster.timeout_seconds)
         self._rows = _RowKeeper(self._map)
         self._plan: Plan | None = None
@@ -114,6 +119,7 @@ class KafkaSource:
             failures=tuple(poll.failures),
             requests=self._requests(),
             topic_ids=self._map.map.topic_ids,
+            findings=self._visibility.findings(roster.wanted, errors),
         )
 
     async def look_up(self, wanted: Lookups) -> Found:
@@ -156,7 +162,9 @@ class KafkaSource:
         gone = [group.name for group in roster.unlisted if commits.has_nothing_of(group.name)]
         for keeper in (self._groups, self._commits, self._shares):
             keeper.forget(gone)
-        await self._groups.describe(poll, self._map.map)
+        await asyncio.gather(
+            self._groups.describe(poll, self._map.map), self._visibility.ask_if_due(poll, self._map.map)
+        )
         return commits
 
     def _current_roster(self) -> Roster:
@@ -204,6 +212,9 @@ class _RowKeeper:
         self._laid_for: tuple[ClusterMap, Sources] | None = None
         self._used: dict[str, set[int]] = {}
         self._odd: dict[str, set[int]] = {}
+        self._wanted_by: Mapping[str, Collection[str]] = {}
+        self._wanted_of: Mapping[str, Topic] = {}
+        self._wanted_errors: dict[str, int] = {}
 
     async def lay_out(self, poll: Poll, sources: Sources) -> tuple[Rows, Mapping[str, int]]:
         """Return the rows, and the error of topics that somebody uses and the map lacks."""
@@ -211,12 +222,23 @@ class _RowKeeper:
         odd = self._unmapped()
         lacking = [name for name in odd if name not in self._keeper.map.topics]
         errors = await self._keeper.topic_errors(poll, lacking) if lacking else {}
+        errors |= await self._errors_of_wanted(poll, sources)
         # Topics or partitions younger than the map: read it again, once for the same set.
         if (odd != self._odd or 0 in errors.values()) and odd and not poll.down and await self._keeper.refresh(poll):
             rows = self._lay_out(sources)
             odd = self._unmapped()
         self._odd = odd
         return rows, errors
+
+    async def _errors_of_wanted(self, poll: Poll, sources: Sources) -> dict[str, int]:
+        """Return the errors of topics that members want, that nobody has a position on and that the map lacks."""
+        topics = self._keeper.map.topics
+        if sources.subscribed is not self._wanted_by or topics is not self._wanted_of:
+            wanted = {topic for topics in sources.subscribed.values() for topic in topics if sources.takes_topic(topic)}
+            lacking = sorted(wanted - topics.keys() - self._used.keys())
+            self._wanted_errors = await self._keeper.topic_errors(poll, lacking) if lacking else {}
+            self._wanted_by, self._wanted_of = sources.subscribed, topics
+        return self._wanted_errors
 
     def _lay_out(self, sources: Sources) -> Rows:
         cluster_map = self._keeper.map
@@ -309,6 +331,7 @@ class Roster:
             assigned, None if before is None else before.assigned
         )
         self.subscribed: Mapping[str, frozenset[str]] = _kept(subscribed, None if before is None else before.subscribed)
+        self.wanted = {who: subscribed[who.name] for who in consumers if who.name in subscribed}
         self.shares = tuple(group for group in groups if group.is_share)
         self.unlisted = tuple(group for group in groups if not group.listed)
         self._facts = tuple(map(self._of, groups))

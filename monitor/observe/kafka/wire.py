@@ -44,6 +44,7 @@ METADATA = Api(3, "Metadata", 9)
 OFFSET_FETCH = Api(9, "OffsetFetch", 6)
 DESCRIBE_GROUPS = Api(15, "DescribeGroups", 5)
 LIST_GROUPS = Api(16, "ListGroups", 3)
+DESCRIBE_CLUSTER = Api(60, "DescribeCluster", 0)
 CONSUMER_GROUP_DESCRIBE = Api(69, "ConsumerGroupDescribe", 0)
 SHARE_GROUP_DESCRIBE = Api(77, "ShareGroupDescribe", 0)
 STREAMS_GROUP_DESCRIBE = Api(89, "StreamsGroupDescribe", 0)
@@ -88,6 +89,12 @@ def metadata_request(topics: Sequence[str] | None, version: int) -> bytes:
         parts.append(b"\0")
     parts.append(b"\0\0")  # include_topic_authorized_operations, tags
     return b"".join(parts)
+
+
+def describe_cluster_request(version: int) -> bytes:
+    """Encode DescribeCluster v0 (KIP-700) with the operations that we are authorised to (KIP-430)."""
+    del version
+    return b"\1\0"
 
 
 def list_groups_request(version: int) -> bytes:
@@ -380,6 +387,31 @@ def _partition(read: Reader) -> tuple[int, int]:
         read.skip(4 * read.count())
     read.tags()
     return partition, leader
+
+
+def decode_describe_cluster(data: bytes, version: int) -> tuple[int, int]:
+    """Decode DescribeCluster v0 into its error code and the bits of our authorised operations on the cluster.
+
+    Raises:
+        MalformedError: The answer does not follow the schema.
+    """
+    del version
+    read = Reader(data)
+    read.i32()  # throttle_time_ms
+    error = read.i16()
+    read.string()  # error_message
+    read.name()  # cluster_id
+    read.i32()  # controller_id
+    for _ in range(read.count()):
+        read.i32()  # broker_id
+        read.name()  # host
+        read.i32()  # port
+        read.string()  # rack
+        read.tags()
+    operations = read.i32()
+    read.tags()
+    read.end()
+    return error, operations
 
 
 class ListedGroup(NamedTuple):

@@ -173,3 +173,46 @@ async def test_a_partition_assigned_before_its_topic_is_known_has_a_row_of_its_o
     (key,) = committed(snapshot)["secretive"]
     assert TopicPartition("secret", 0) == TopicPartition(*key)
     assert str(committed(snapshot)["secretive"][key]).startswith("?")
+
+
+async def test_what_members_subscribe_to_has_rows_of_its_own(shop):
+    """Committed, assigned and subscribed partitions belong to a consumer together."""
+    shop.group("eager", members=[Member("c", {"orders": [0]}, subscription=["orders", "payments"])], coordinator=1)
+    snapshot = await observe(shop)
+
+    assert {("orders", 0), ("orders", 1), ("payments", 0), ("payments", 1)} == set(committed(snapshot)["eager"])
+
+
+# --- what is hidden ---------------------------------------------------------------------------------
+
+
+async def test_groups_that_may_be_hidden_are_a_finding(shop):
+    """Without DESCRIBE on the cluster its brokers leave groups out without an error; we say that they may."""
+    shop.cluster_operations = 0
+    hidden = await observe(shop)
+    shop.cluster_operations = 1 << 8
+    shown = await observe(shop)
+
+    assert ["incomplete"] == [finding.kind for finding in hidden.findings]
+    assert "DESCRIBE on the cluster" in hidden.findings[0].text
+    assert () == shown.findings
+
+
+async def test_a_hidden_topic_that_members_want_is_a_finding(shop):
+    """Metadata leaves it out without an error: the consumer is incomplete, by name."""
+    shop.group("curious", members=[Member("c", {"orders": [0]}, subscription=["orders", "audit"])], coordinator=1)
+    shop.forbid(topic="audit")
+    snapshot = await observe(shop, groups={"include": ("curious",)})
+
+    (finding,) = snapshot.findings
+    assert ("incomplete", "audit", "curious") == (finding.kind, finding.topic, finding.consumer.name)
+
+
+async def test_the_cluster_is_asked_what_we_may_do_on_a_slow_beat(shop):
+    """Once in five minutes, not once a cycle; brokers before 2.8 are not asked again and again either."""
+    await observe(shop, cycles=4)
+    for broker in shop.brokers.values():
+        broker.versions.pop("DescribeCluster")
+    await observe(shop, cycles=4)
+
+    assert 1 == shop.count("DescribeCluster")
