@@ -16,7 +16,7 @@ import io
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ from monitor.sandbox.fake_state import (
     NO_LEADER,
     NO_OFFSET,
     NO_RECORD,
+    SHARE,
+    STREAMS,
     Broker,
     Committed,
     Group,
@@ -50,7 +52,11 @@ API_KEYS = {
     "DescribeGroups": 15,
     "ListGroups": 16,
     "ApiVersions": 18,
+    "DescribeCluster": 60,
     "ConsumerGroupDescribe": 69,
+    "ShareGroupDescribe": 77,
+    "StreamsGroupDescribe": 89,
+    "DescribeShareGroupOffsets": 90,
 }
 API_NAMES = {key: name for name, key in API_KEYS.items()}
 
@@ -671,7 +677,7 @@ def _fetched(
 ) -> Iterator[tuple[str, bytes, Committed, Int64s, int]]:
     """Yield name, id, commits, partitions and error of each topic asked for; without names all that may be seen."""
     truth = asked.truth
-    commits = group.commits if group is not None else {}
+    commits = group.commits if group is not None and group.type != SHARE else {}
     if topics is None:
         for name, committed in commits.items():
             topic = truth.topics.get(name)
@@ -801,16 +807,18 @@ def _operations(asked: _Asked) -> int:
 
 def _classic_member(parts: Any, group: Group, member: Member) -> Any:
     is_stable = group.state == "Stable"
-    assignment = member.assignment_bytes
+    assignment, subscription = member.assignment_bytes, member.subscription_bytes
     if assignment is None:
         assignment = consumer_assignment(member.assignment) if is_stable else b""
+    if subscription is None:
+        subscription = _subscription(member.subscribed) if is_stable else b""
     return _build(
         parts.DescribedGroupMember,
         member_id=member.member_id,
         group_instance_id=member.instance_id,
         client_id=member.client_id,
         client_host=member.host,
-        member_metadata=_subscription(member.assignment) if is_stable else b"",
+        member_metadata=subscription,
         member_assignment=assignment,
     )
 
@@ -840,25 +848,38 @@ def _subscription(topics: Iterable[str]) -> bytes:
 
 
 def _consumer_group_describe(asked: _Asked) -> bytes:
-    groups = tuple(_consumer_group(asked, name) for name in asked.request.group_ids)
+    groups = tuple(_new_group(asked, "ConsumerGroupDescribe", CONSUMER, name) for name in asked.request.group_ids)
     return _response(asked, "ConsumerGroupDescribe", groups=groups)
 
 
-def _consumer_group(asked: _Asked, name: str) -> Any:
-    parts = _parts("ConsumerGroupDescribe", asked.version)
-    group = asked.truth.known_group(name)
+def _share_group_describe(asked: _Asked) -> bytes:
+    groups = tuple(_new_group(asked, "ShareGroupDescribe", SHARE, name) for name in asked.request.group_ids)
+    return _response(asked, "ShareGroupDescribe", groups=groups)
+
+
+def _streams_group_describe(asked: _Asked) -> bytes:
+    groups = tuple(_new_group(asked, "StreamsGroupDescribe", STREAMS, name) for name in asked.request.group_ids)
+    return _response(asked, "StreamsGroupDescribe", groups=groups)
+
+
+def _new_group(asked: _Asked, api: str, kind: str, name: str) -> Any:
+    """Describe a group of one of the protocols that came with KIP-848 and after."""
+    parts = _parts(api, asked.version)
+    group = asked.truth.groups.get(name)
     error, message = asked.group_error(name), None
-    if not asked.truth.has_consumer_protocol:
+    if kind == CONSUMER and not asked.truth.has_consumer_protocol:
         error = UNSUPPORTED_VERSION
     elif not error and group is None:
         error, message = GROUP_ID_NOT_FOUND, f"Group {name} not found."
-    elif not error and group is not None and group.type != CONSUMER:
-        error, message = GROUP_ID_NOT_FOUND, f"Group {name} is not a consumer group."
+    elif not error and group is not None and group.type != kind:
+        error, message = GROUP_ID_NOT_FOUND, f"Group {name} is not a {kind} group."
     elif not error and group is not None and _topics_of(group) & asked.truth.forbidden_topics:
         error = TOPIC_AUTHORIZATION_FAILED
         message = "The group has described topic(s) that the client is not authorized to describe."
     shown = group if not error else None
     epoch = 0 if shown is None else shown.epoch
+    tasks = {} if shown is None else {topic: str(index) for index, topic in enumerate(sorted(_topics_of(shown)))}
+    member_of = partial(_streams_member, parts, tasks) if kind == STREAMS else partial(_new_member, asked, parts)
     return _build(
         parts.DescribedGroup,
         error_code=error,
@@ -868,16 +889,21 @@ def _consumer_group(asked: _Asked, name: str) -> Any:
         group_epoch=epoch,
         assignment_epoch=epoch,
         assignor_name="" if shown is None else shown.protocol,
-        members=() if shown is None else tuple(_consumer_member(asked, parts, member) for member in shown.members),
+        topology=_topology(parts, tasks) if kind == STREAMS and shown is not None else None,
+        members=() if shown is None else tuple(map(member_of, shown.members)),
         authorized_operations=_operations(asked),
     )
 
 
 def _topics_of(group: Group) -> set[str]:
-    return {topic for member in group.members for topic in (*member.assignment, *(member.target or ()))}
+    return {
+        topic
+        for member in group.members
+        for topic in (*member.assignment, *(member.target or ()), *(member.subscription or ()))
+    }
 
 
-def _consumer_member(asked: _Asked, parts: Any, member: Member) -> Any:
+def _new_member(asked: _Asked, parts: Any, member: Member) -> Any:
     def assignment(topics: Mapping[str, Sequence[int]]) -> Any:
         known = asked.truth.topics
         return parts.Assignment(
@@ -897,11 +923,107 @@ def _consumer_member(asked: _Asked, parts: Any, member: Member) -> Any:
         member_epoch=member.epoch,
         client_id=member.client_id,
         client_host=member.host,
-        subscribed_topic_names=tuple(member.assignment),
-        subscribed_topic_regex=None,
+        subscribed_topic_names=member.subscribed,
+        subscribed_topic_regex=member.subscription_regex,
         assignment=assignment(member.assignment),
         target_assignment=assignment(member.assignment if member.target is None else member.target),
         member_type=member.member_type,
+    )
+
+
+def _topology(parts: Any, tasks: Mapping[str, str]) -> Any:
+    """Write a topology in which each topic has a subtopology of its own, so that any assignment can be told."""
+    subtopologies = tuple(
+        _build(
+            parts.Subtopology,
+            subtopology_id=name,
+            source_topics=(topic,),
+            state_changelog_topics=(),
+            repartition_source_topics=(),
+        )
+        for topic, name in tasks.items()
+    )
+    return _build(parts.Topology, epoch=1, subtopologies=subtopologies)
+
+
+def _streams_member(parts: Any, tasks: Mapping[str, str], member: Member) -> Any:
+    def assignment(topics: Mapping[str, Sequence[int]]) -> Any:
+        active = tuple(
+            _build(parts.TaskIds, subtopology_id=tasks[topic], partitions=tuple(partitions))
+            for topic, partitions in topics.items()
+        )
+        return _build(parts.Assignment, active_tasks=active, standby_tasks=(), warmup_tasks=())
+
+    return _build(
+        parts.Member,
+        member_id=member.member_id,
+        member_epoch=member.epoch,
+        instance_id=member.instance_id,
+        rack_id=member.rack,
+        client_id=member.client_id,
+        client_host=member.host,
+        topology_epoch=1,
+        process_id=member.client_id,
+        user_endpoint=None,
+        client_tags=(),
+        task_offsets=(),
+        task_end_offsets=(),
+        assignment=assignment(member.assignment),
+        target_assignment=assignment(member.assignment if member.target is None else member.target),
+        is_classic=not member.member_type,
+    )
+
+
+def _describe_share_group_offsets(asked: _Asked) -> bytes:
+    parts = _parts("DescribeShareGroupOffsets", asked.version)
+    groups = []
+    for question in asked.request.groups:
+        error = asked.group_error(question.group_id)
+        # A group that is none, or of another kind, has no share partitions, and that is no error.
+        topics = () if error else tuple(_share_topics(asked, parts, question))
+        groups.append(
+            _build(
+                parts.DescribeShareGroupOffsetsResponseGroup,
+                group_id=question.group_id,
+                topics=topics,
+                error_code=error,
+                error_message=None,
+            )
+        )
+    return _response(asked, "DescribeShareGroupOffsets", groups=tuple(groups))
+
+
+def _share_topics(asked: _Asked, parts: Any, question: Any) -> Iterator[Any]:
+    group = asked.truth.groups.get(question.group_id)
+    if group is None or group.type != SHARE:
+        return
+    wanted = None if question.topics is None else {each.topic_name: each.partitions for each in question.topics}
+    for name, committed in group.commits.items():
+        topic = asked.truth.topics.get(name)
+        if topic is None or name in asked.truth.forbidden_topics or (wanted is not None and name not in wanted):
+            continue
+        numbers = range(len(committed.offset)) if wanted is None else wanted[name]
+        yield _build(
+            parts.DescribeShareGroupOffsetsResponseTopic,
+            topic_name=name,
+            topic_id=topic.id,
+            partitions=tuple(_share_partition(parts, group, topic, number) for number in numbers),
+        )
+
+
+def _share_partition(parts: Any, group: Group, topic: Topic, number: int) -> Any:
+    committed = group.commits[topic.name]
+    error = committed.error.get(number, NONE)
+    start = int(committed.offset[number]) if number < len(committed.offset) and not error else NO_OFFSET
+    lag = int(topic.log_end[number]) - start - group.acknowledged.get((topic.name, number), 0)
+    return _build(
+        parts.DescribeShareGroupOffsetsResponsePartition,
+        partition_index=number,
+        start_offset=start,
+        leader_epoch=0,
+        lag=lag if start != NO_OFFSET else NO_OFFSET,
+        error_code=error,
+        error_message=None,
     )
 
 
@@ -932,7 +1054,30 @@ def _coordinator(asked: _Asked, key: str) -> dict[str, Any]:
     return {"error_code": NONE, "error_message": message, "node_id": node.id, "host": node.host, "port": node.port}
 
 
+def _describe_cluster(asked: _Asked) -> bytes:
+    parts, request = _parts("DescribeCluster", asked.version), asked.request
+    brokers = tuple(
+        _build(parts.DescribeClusterBroker, broker_id=each.id, host=each.host, port=each.port, rack=each.rack)
+        for each in asked.truth.brokers.values()
+        if not each.fenced
+    )
+    return _response(
+        asked,
+        "DescribeCluster",
+        error_code=NONE,
+        error_message=None,
+        endpoint_type=1,
+        cluster_id=asked.truth.cluster_id,
+        controller_id=asked.broker.id,
+        brokers=brokers,
+        cluster_authorized_operations=(
+            asked.truth.cluster_operations if request.include_cluster_authorized_operations else NOT_ASKED
+        ),
+    )
+
+
 _ANSWERS: dict[str, Callable[[_Asked], bytes]] = {
+    "DescribeCluster": _describe_cluster,
     "ListOffsets": _list_offsets,
     "Metadata": _metadata,
     "OffsetFetch": _offset_fetch,
@@ -941,4 +1086,7 @@ _ANSWERS: dict[str, Callable[[_Asked], bytes]] = {
     "ListGroups": _list_groups,
     "ApiVersions": lambda asked: _encode(_api_versions(asked.broker, asked.version)),
     "ConsumerGroupDescribe": _consumer_group_describe,
+    "ShareGroupDescribe": _share_group_describe,
+    "StreamsGroupDescribe": _streams_group_describe,
+    "DescribeShareGroupOffsets": _describe_share_group_offsets,
 }

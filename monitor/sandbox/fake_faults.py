@@ -301,4 +301,7 @@ _FAIL: dict[str, Callable[[Any, KioErrorCode, Collection[str]], Any]] = {
     "ListGroups": _fail_all(groups=()),
     "ApiVersions": _fail_all(api_keys=()),
     "ConsumerGroupDescribe": _fail_each("groups", "group_id", group_state="", members=()),
+    "ShareGroupDescribe": _fail_each("groups", "group_id", group_state="", members=()),
+    "StreamsGroupDescribe": _fail_each("groups", "group_id", group_state="", members=(), topology=None),
+    "DescribeShareGroupOffsets": _fail_each("groups", "group_id", topics=()),
 }

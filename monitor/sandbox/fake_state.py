@@ -24,11 +24,14 @@ Int32s = npt.NDArray[np.int32]
 T = TypeVar("T")
 
 NO_OFFSET = -1
+DESCRIBE = 1 << 8
 NO_LEADER = -1
 NO_TIMESTAMP = -1
 
 CLASSIC = "classic"
 CONSUMER = "consumer"
+SHARE = "share"
+STREAMS = "streams"
 
 Commits = Mapping[tuple[str, int], int] | Mapping[str, Sequence[int] | Int64s]
 """Offsets by (topic, partition), or by topic with one offset a partition (-1: no commit)."""
@@ -46,6 +49,7 @@ RELEASES: dict[str, Versions] = {
         "FindCoordinator": (0, 3),
         "DescribeGroups": (0, 5),
         "ListGroups": (0, 4),
+        "DescribeCluster": (0, 0),
         "ApiVersions": (0, 3),
     },
     "3.7": {
@@ -55,6 +59,7 @@ RELEASES: dict[str, Versions] = {
         "FindCoordinator": (0, 4),
         "DescribeGroups": (0, 5),
         "ListGroups": (0, 4),
+        "DescribeCluster": (0, 1),
         "ApiVersions": (0, 3),
     },
     "3.9": {
@@ -65,6 +70,7 @@ RELEASES: dict[str, Versions] = {
         "DescribeGroups": (0, 5),
         "ListGroups": (0, 5),
         "ConsumerGroupDescribe": (0, 0),
+        "DescribeCluster": (0, 1),
         "ApiVersions": (0, 4),
     },
     "4.0": {
@@ -75,6 +81,7 @@ RELEASES: dict[str, Versions] = {
         "DescribeGroups": (0, 6),
         "ListGroups": (0, 5),
         "ConsumerGroupDescribe": (0, 1),
+        "DescribeCluster": (0, 2),
         "ApiVersions": (0, 4),
     },
     "4.3": {
@@ -85,6 +92,10 @@ RELEASES: dict[str, Versions] = {
         "DescribeGroups": (0, 6),
         "ListGroups": (0, 5),
         "ConsumerGroupDescribe": (0, 1),
+        "ShareGroupDescribe": (1, 1),
+        "StreamsGroupDescribe": (0, 0),
+        "DescribeShareGroupOffsets": (0, 1),
+        "DescribeCluster": (0, 2),
         "ApiVersions": (0, 4),
     },
 }
@@ -242,9 +253,20 @@ class Member:
     """Where the coordinator wants it to be (KIP-848), if not where it is."""
     assignment_bytes: bytes | None = None
     """What a classic member was assigned, if that is not a consumer's assignment (Connect, or broken)."""
+    subscription: Sequence[str] | None = None
+    """The topics it subscribes to, if not those of its assignment."""
+    subscription_regex: str | None = None
+    """The pattern it subscribes to beside that (KIP-848)."""
+    subscription_bytes: bytes | None = None
+    """What a classic member says it subscribes to, if that is not a consumer's subscription."""
 
     def __post_init__(self) -> None:
         self.member_id = self.member_id or f"{self.client_id}-{zlib.crc32(self.client_id.encode()):08x}"
+
+    @property
+    def subscribed(self) -> tuple[str, ...]:
+        """Return the topics it subscribes to by name."""
+        return tuple(self.assignment if self.subscription is None else self.subscription)
 
 
 @dataclass(slots=True, eq=False)
@@ -260,6 +282,9 @@ class Group:
     epoch: int = 1
     members: list[Member] = field(default_factory=list)
     commits: dict[str, Committed] = field(default_factory=dict)
+    """Of a share group: the start offsets of its share partitions, -1 before the first acknowledgement."""
+    acknowledged: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Of a share group: how many records beyond the start offset are done."""
     error: int = 0
     """Error code that the coordinator answers instead of the group's offsets or description."""
     listed_by: set[int] | None = None
@@ -305,6 +330,8 @@ class Truth:
         self.forbidden_groups: set[str] = set()
         self.has_consumer_protocol = release not in WITHOUT_CONSUMER_PROTOCOL
         """Whether the new group coordinator is on (KIP-848); without it ConsumerGroupDescribe is refused."""
+        self.cluster_operations = DESCRIBE
+        """What the client may do on the cluster: bits of AclOperation (KIP-430)."""
         self.lists_forbidden_groups = False
         """Whether ListGroups names them all the same, as it does for who may describe the cluster."""
         self._topics_made = 0

@@ -48,6 +48,15 @@ def story() -> Truth:
     return truth
 
 
+def newest_story() -> Truth:
+    """Return the same with groups of the newest kinds."""
+    truth = story()
+    truth.group("jobs", {"orders": [90, -1]}, type="share", members=[Member("c-3", {"orders": [0, 1]})], coordinator=1)
+    truth.groups["jobs"].acknowledged["orders", 0] = 4
+    truth.group("app", {("orders", 1): 1}, type="streams", members=[Member("c-4", {"orders": [1, 3]})], coordinator=1)
+    return truth
+
+
 def ask(truth, api, version, *, broker=1, now=0.0, **fields):
     """Send a request, written by kio with the fields that its version has, and read the answer with kio."""
     header = Header(API_KEYS[api], version)
@@ -178,6 +187,26 @@ REQUESTS = {
         group_ids=("billing", "new", "no such", "moved away"),
         include_authorized_operations=True,
     ),
+    "ShareGroupDescribe": lambda truth, v: request(
+        "ShareGroupDescribe",
+        v,
+        group_ids=("billing", "jobs", "no such", "moved away"),
+        include_authorized_operations=True,
+    ),
+    "StreamsGroupDescribe": lambda truth, v: request(
+        "StreamsGroupDescribe",
+        v,
+        group_ids=("billing", "app", "no such", "moved away"),
+        include_authorized_operations=True,
+    ),
+    "DescribeShareGroupOffsets": lambda truth, v: request(
+        "DescribeShareGroupOffsets",
+        v,
+        groups=tuple(
+            parts("DescribeShareGroupOffsets", v).DescribeShareGroupOffsetsRequestGroup(group_id=name, topics=None)
+            for name in ("billing", "jobs", "no such", "moved away")
+        ),
+    ),
     "ListGroups": lambda truth, v: request("ListGroups", v),
     "ApiVersions": lambda truth, v: request(
         "ApiVersions", v, **({"client_software_name": "a", "client_software_version": "b"} if v >= 3 else {})
@@ -201,7 +230,7 @@ EVERY = [
 @pytest.mark.parametrize(("api", "version"), EVERY)
 def test_every_answer_reads_and_writes_back_to_the_same_bytes(api, version):
     """kio reads each version of each answer to its last byte, and writes what it read as the same bytes."""
-    truth = story()
+    truth = newest_story()
     header = Header(API_KEYS[api], version)
 
     body = answer(truth, 1, header, REQUESTS[api](truth, version), 0.0)
@@ -508,6 +537,11 @@ def test_an_assignment_reads_back():
         pytest.param("ConsumerGroupDescribe", 1, "moved away", 16, "", id="consumer: another coordinator"),
         pytest.param("ConsumerGroupDescribe", 1, "secret", 30, "", id="consumer: forbidden"),
         pytest.param("DescribeGroups", 6, "secret", 30, "", id="classic: forbidden"),
+        pytest.param("ShareGroupDescribe", 1, "none", 69, "", id="share: unknown"),
+        pytest.param("ShareGroupDescribe", 1, "billing", 69, "", id="share: of another kind"),
+        pytest.param("StreamsGroupDescribe", 0, "none", 69, "", id="streams: unknown"),
+        pytest.param("StreamsGroupDescribe", 0, "new", 69, "", id="streams: of another kind"),
+        pytest.param("StreamsGroupDescribe", 0, "moved away", 16, "", id="streams: another coordinator"),
     ],
 )
 def test_describing_what_is_not_there(api, version, name, error, state):
@@ -521,6 +555,33 @@ def test_describing_what_is_not_there(api, version, name, error, state):
     (group,) = ask(truth, api, version, **names, include_authorized_operations=False).groups
 
     assert (error, state, ()) == (int(group.error_code), group.group_state, group.members)
+
+
+def test_members_of_a_streams_group_have_tasks():
+    """A task is a partition of a subtopology, and each topic has a subtopology of its own."""
+    fields = {"group_ids": ("app",), "include_authorized_operations": False}
+    (group,) = ask(newest_story(), "StreamsGroupDescribe", 0, **fields).groups
+
+    ((subtopology,), (member,)) = group.topology.subtopologies, group.members
+    assert ("orders",) == subtopology.source_topics
+    assert [(subtopology.subtopology_id, (1, 3))] == [
+        (task.subtopology_id, task.partitions) for task in member.assignment.active_tasks
+    ]
+
+
+@pytest.mark.parametrize("version", [0, 1])
+def test_a_share_group_has_start_offsets_and_commits_nothing(version):
+    """Its lag is what is neither before the start offset nor acknowledged beyond; OffsetFetch knows nothing of it."""
+    truth = newest_story()
+    part = parts("DescribeShareGroupOffsets", version).DescribeShareGroupOffsetsRequestGroup
+    asked = tuple(part(group_id=name, topics=None) for name in ("jobs", "billing"))
+    jobs, other = ask(truth, "DescribeShareGroupOffsets", version, groups=asked).groups
+
+    assert [(0, 90, 6 if version else None), (1, -1, -1 if version else None)] == [
+        (p.partition_index, p.start_offset, getattr(p, "lag", None)) for topic in jobs.topics for p in topic.partitions
+    ]
+    assert (0, ()) == (int(other.error_code), other.topics)
+    assert {"jobs": (0, {})} == fetch(truth, 9, ["jobs"])
 
 
 def test_a_broker_without_the_new_protocol_offers_its_description_and_refuses_it():

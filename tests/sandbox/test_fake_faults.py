@@ -50,6 +50,9 @@ def questions(cluster: FakeCluster) -> dict[str, tuple[Header, bytes]]:
         name="orders", partitions=(offsets.ListOffsetsPartition(partition_index=0, timestamp=-1),)
     )
     both = ("billing", "other")
+    shares = load_module("DescribeShareGroupOffsets", 1).DescribeShareGroupOffsetsRequestGroup(
+        group_id="new", topics=None
+    )
     return {
         "ListOffsets": encoded("ListOffsets", 7, replica_id=-1, isolation_level=0, topics=(asked,)),
         "Metadata": encoded("Metadata", 12, topics=None, include_topic_authorized_operations=False),
@@ -63,6 +66,11 @@ def questions(cluster: FakeCluster) -> dict[str, tuple[Header, bytes]]:
         "ConsumerGroupDescribe": encoded(
             "ConsumerGroupDescribe", 1, group_ids=("new",), include_authorized_operations=False
         ),
+        "ShareGroupDescribe": encoded("ShareGroupDescribe", 1, group_ids=("new",), include_authorized_operations=False),
+        "StreamsGroupDescribe": encoded(
+            "StreamsGroupDescribe", 0, group_ids=("new",), include_authorized_operations=False
+        ),
+        "DescribeShareGroupOffsets": encoded("DescribeShareGroupOffsets", 1, groups=(shares,)),
         "ListGroups": LIST_GROUPS,
         "ApiVersions": VERSIONS,
     }
@@ -196,6 +204,9 @@ ERRORS = {
     "FindCoordinator": lambda e: [(int(c.error_code), c.node_id) for c in e.coordinators],
     "DescribeGroups": lambda e: [(int(g.error_code), g.members) for g in e.groups],
     "ConsumerGroupDescribe": lambda e: [(int(g.error_code), g.members) for g in e.groups],
+    "ShareGroupDescribe": lambda e: [(int(g.error_code), g.members) for g in e.groups],
+    "StreamsGroupDescribe": lambda e: [(int(g.error_code), g.members) for g in e.groups],
+    "DescribeShareGroupOffsets": lambda e: [(int(g.error_code), g.topics) for g in e.groups],
     "ListGroups": lambda e: [(int(e.error_code), e.groups)],
     "ApiVersions": lambda e: [(int(e.error_code), e.api_keys)],
 }

@@ -85,6 +85,11 @@ def describe(api, name):
     return {"groups" if api == "DescribeGroups" else "group_ids": (name,), "include_authorized_operations": False}
 
 
+def share_offsets(version, name):
+    kind = part("DescribeShareGroupOffsets", version).DescribeShareGroupOffsetsRequestGroup
+    return {"groups": (kind(group_id=name, topics=None),)}
+
+
 def coordinator(version, name):
     return {"key": name} if version < 4 else {"coordinator_keys": (name,)}
 
@@ -114,6 +119,12 @@ QUESTIONS = [
     ("DescribeGroups", range(3, 7), lambda _, n: describe("DescribeGroups", n.nobody), "nobody"),
     ("ConsumerGroupDescribe", range(2), lambda _, n: describe("ConsumerGroupDescribe", n.group), "of another kind"),
     ("ConsumerGroupDescribe", range(2), lambda _, n: describe("ConsumerGroupDescribe", n.nobody), "nobody"),
+    ("ShareGroupDescribe", [1], lambda _, n: describe("ShareGroupDescribe", n.group), "of another kind"),
+    ("ShareGroupDescribe", [1], lambda _, n: describe("ShareGroupDescribe", n.nobody), "nobody"),
+    ("StreamsGroupDescribe", [0], lambda _, n: describe("StreamsGroupDescribe", n.group), "of another kind"),
+    ("StreamsGroupDescribe", [0], lambda _, n: describe("StreamsGroupDescribe", n.nobody), "nobody"),
+    ("DescribeShareGroupOffsets", range(2), lambda v, n: share_offsets(v, n.group), "of another kind"),
+    ("DescribeShareGroupOffsets", range(2), lambda v, n: share_offsets(v, n.nobody), "nobody"),
     ("ListGroups", range(6), lambda *_: {}, "all"),
 ]
 
