@@ -179,15 +179,14 @@ def coordinator_lines(listed: Mapping[str, tuple[int, str]], found: Mapping[str,
         if coordinator.error:
             errors[coordinator.error].append(name)
     lines = [
-        failed("coordinators", f"{why_name(code)} for {counted(len(names), 'group')}: {some(names)}",
+        failed("coordinators", f"{why_name(code)} for {counted(len(names), 'group')}: {some(sorted(names))}",
                "wait a minute if brokers have just started; else see __consumer_offsets")
         for code, names in errors.items()
     ]  # fmt: skip
     moved = [name for name, each in told.items() if not each.error and listed[name][0] != each.node]
     if moved:
-        seen = (
-            f"{counted(len(moved), 'group')} listed by a broker that does not coordinate it (any more): {some(moved)}"
-        )
+        who = f"{counted(len(moved), 'group')}, {some(sorted(moved))}"
+        seen = f"{who}: listed by a broker that does not coordinate it (any more)"
         lines.append(warning("coordinators", seen, "run it again: coordinators move when leaders do"))
     if not told:
         lines.append(skipped("coordinators", "there is no group that we may describe"))
@@ -245,7 +244,7 @@ def _group_error(code: int, names: Sequence[str], grant_group: str, grant_topic:
         ),
     }
     effect, what_to_do = known.get(code, ("members are unknown", "run it again in a minute"))
-    seen = f"{counted(len(names), 'group')}, {some(names)}: {effect} ({why_name(code)})"
+    seen = f"{counted(len(names), 'group')}, {some(sorted(names))}: {effect} ({why_name(code)})"
     return failed(DESCRIBED, seen, what_to_do)
 
 
@@ -294,7 +293,7 @@ def offset_lines(shapes: Sequence[wire.Shape], grant: str) -> list[Line]:
     )
     for code, names in errors.items():
         what_to_do = f"grant DESCRIBE: {grant}" if code == GROUP_AUTHORIZATION_FAILED else "run it again in a minute"
-        distinct = list(dict.fromkeys(names))
+        distinct = sorted(set(names))
         lines.append(failed("offsets", f"{why_name(code)} for {some(distinct)}: their lag is unknown", what_to_do))
     return lines
 
@@ -323,7 +322,7 @@ def consumer_lines(readers: Mapping[str, Sequence[str]], errors: Mapping[str, in
     lines = [
         failed(
             f"topic {topic}",
-            f"read by {some(readers[topic])}, may not be described: their lag misses it without an error",
+            f"read by {some(sorted(readers[topic]))}, may not be described: their lag misses it without an error",
             f"grant DESCRIBE: {grant} {topic}",
         )
         for topic in hidden
