@@ -131,6 +131,7 @@ def metadata(truth, version, topics=None, *, broker=1):
 
 
 REQUESTS = {
+    "DescribeCluster": lambda truth, v: request("DescribeCluster", v, include_cluster_authorized_operations=True),
     "ListOffsets": lambda truth, v: request(
         "ListOffsets",
         v,
