@@ -1,7 +1,12 @@
 """What an exposition of the shape XL costs: patching, laying out, compressing, and fetching it over HTTP.
 
 ``patch`` is the CPU time of a whole render, compression included, in which every lag has changed; ``idle`` of one
-in which only time has passed; ``churn`` of one after 1 % of the positions went; ``build`` of the first.
+in which only time has passed; ``still`` of one whose columns are new, with the same values; ``churn`` of one after 1 %
+of the positions went or came, ``churn_consumers`` 1 % of the consumers; ``build`` of the first.
+``capped`` is ``patch`` with 50,000 of the 100,000 positions exact and the rest summed, ``swap`` the same in a cycle in
+which some of the exact ones are swapped, which is one a minute at most. ``xxl_*`` is ten times the shape, with
+1,000,000 positions, in a process of its own: ``xxl_topic_*`` by topic, ``xxl_capped_*`` with 200,000 exact positions
+and no cap on the whole answer; ``held`` is the memory that an exposition keeps, ``peak`` what the first render takes.
 ``vs_generate_latest`` is how many times the CPU time of ``patch`` prometheus_client takes for the text alone of the
 same series, by a custom collector that has all labels at hand. The GETs are whole answers of ``HttpServer`` over
 loopback to a client in another process, by its wall clock; each finds a report that nobody has fetched before.
@@ -17,10 +22,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
@@ -30,7 +36,7 @@ from prometheus_client.metrics_core import Metric as Family
 sys.path.insert(0, str(Path(__file__).parent))
 import xl
 
-from monitor.catalog import GROUP_STATES, METRICS, PARTITION_STATUSES, Level, Type
+from monitor.catalog import GROUP_STATES, METRICS, PARTITION_STATUSES, Level, Type, finding_kinds
 from monitor.derive.history import History
 from monitor.derive.report import derive, observe
 from monitor.model import HEALTHS, ClusterReport, Floats, PositionLayout, Report
@@ -39,6 +45,10 @@ from monitor.publish.http import HttpServer, Published
 from monitor.settings import Metrics
 
 ROUNDS = 5
+CAPPED = Metrics(max_positions=50_000)
+XXL = {"topic": Metrics(level="topic"), "capped": Metrics(max_series=10_000_000)}
+
+Table = TypeVar("Table", bound=Any)
 
 CLIENT = """
 import http.client, sys, time
@@ -74,6 +84,20 @@ class Observing:
         seen = xl.snapshot(rows, at=at, moved=100 * self._moves, seed=self._moves)
         cluster = derive(observe(seen, None, self._history), self._history, lambda _: 300.0)
         return Report(at, (with_every_age(cluster, xl.ages(cluster.positions.lag_records, at)),))
+
+
+def still(report: Report) -> Report:
+    """Return the same report ten seconds later, in new columns."""
+    (cluster,) = report.clusters
+    tables = ("partitions", "topics", "positions", "consumer_topics", "consumers")
+    copies = {name: with_copied_columns(getattr(cluster, name)) for name in tables}
+    return Report(report.at + 10.0, (replace(cluster, at=report.at + 10.0, **copies),))
+
+
+def with_copied_columns(table: Table) -> Table:
+    """Return a table of columns, each in a new array."""
+    columns = {each.name: getattr(table, each.name) for each in fields(table)}
+    return replace(table, **{name: each.copy() for name, each in columns.items() if isinstance(each, np.ndarray)})
 
 
 def with_every_age(report: ClusterReport, seconds: Floats) -> ClusterReport:
@@ -134,6 +158,7 @@ def labels_by_level(report: ClusterReport) -> Mapping[Level, Sequence[tuple[str,
         Level.CONSUMER_PROTOCOL: [
             (*each, facts.protocol or "") for each, facts in zip(who, report.groups, strict=True)
         ],
+        Level.FINDING: [(report.name, kind) for kind in finding_kinds(report)],
         Level.SPARK: [],
     }
 
@@ -146,9 +171,9 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def rendering(exposition: Exposition, reports: Callable[[int], Report]) -> float:
+def rendering(exposition: Exposition, reports: Callable[[int], Report], rounds: int = ROUNDS) -> float:
     """Return the median CPU time of rendering ``reports(round)``, each made beforehand."""
-    return statistics.median(cpu_seconds(partial(exposition.render, reports(number))) for number in range(ROUNDS))
+    return statistics.median(cpu_seconds(partial(exposition.render, reports(number))) for number in range(rounds))
 
 
 def seconds_of_generate_latest(report: Report) -> float:
@@ -183,6 +208,48 @@ def memory_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def peak_mb() -> float:
+    """Return the most memory this process has held (resident set) since ``forget_peak`` in MB."""
+    line = next(line for line in Path("/proc/self/status").read_text("ascii").splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def forget_peak() -> None:
+    """Count the peak from now on (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def capped(rows: PositionLayout) -> tuple[float, float]:
+    """Return the median CPU time of a usual cycle beyond the cap, and of one that swaps exact positions."""
+    observing, exposition = Observing(), Exposition(CAPPED)
+    exposition.render(observing.moved(rows))
+    # Ten seconds a cycle, and a look at the ranking every minute: the sixth has it. Two rounds warm up.
+    seconds = [rendering(exposition, lambda _: observing.moved(rows), rounds=1) for _ in range(6 * (ROUNDS + 2))]
+    usual = [each for number, each in enumerate(seconds, 1) if number % 6]
+    return statistics.median(usual[10:]), statistics.median(seconds[17::6])
+
+
+def xxl(name: str) -> None:
+    """Measure ten times the shape and print."""
+    xl.TOPICS, groups = 10 * xl.TOPICS, 10 * xl.GROUPS
+    observing, rows = Observing(), xl.layout(groups)
+    observing.moved(rows)
+    report = observing.moved(rows)
+    gc.collect()
+    before = memory_mb()
+    forget_peak()
+    exposition = Exposition(XXL[name])
+    build = cpu_seconds(lambda: exposition.render(report))
+    gc.collect()
+    print(f"exposition.xxl_{name}_peak: {peak_mb() - before:.0f} MB")
+    print(f"exposition.xxl_{name}_held: {memory_mb() - before:.0f} MB")
+    print(f"exposition.xxl_{name}_build: {build:.4f} s")
+    print(f"exposition.xxl_{name}_patch: {rendering(exposition, lambda _: observing.moved(rows)):.4f} s")
+    report = observing.moved(rows)
+    exposition.render(report)
+    print(f"exposition.xxl_{name}_still: {rendering(exposition, lambda _: still(report)):.4f} s", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     observing, rows, fewer = Observing(), xl.layout(), xl.layout(skip=xl.POSITIONS_A_GROUP)
@@ -195,12 +262,18 @@ def main() -> None:
     patch = rendering(exposition, lambda _: observing.moved(rows))
     idle = rendering(exposition, lambda _: observing.idle(rows))
     churn = rendering(exposition, lambda n: observing.moved((fewer, rows)[n % 2]))
+    without = xl.layout(xl.GROUPS - xl.GROUPS // 100)
+    churn_consumers = rendering(exposition, lambda n: observing.moved((without, rows)[n % 2]))
+    exposition.render(report := observing.moved(rows))
+    unmoved = rendering(exposition, lambda _: still(report))
     report = observing.moved(rows)
     rendered = exposition.render(report)
     text = rendered.plain
     print(f"exposition.patch: {patch:.4f} s")
     print(f"exposition.idle: {idle:.4f} s")
+    print(f"exposition.still: {unmoved:.4f} s")
     print(f"exposition.churn: {churn:.4f} s")
+    print(f"exposition.churn_consumers: {churn_consumers:.4f} s")
     print(f"exposition.build: {build:.4f} s")
     print(f"exposition.held: {held:.0f} MB")
     print(f"exposition.series: {text.count(b'streamgauge_') - text.count(b'# '):d}")
@@ -208,8 +281,13 @@ def main() -> None:
     print(f"exposition.vs_generate_latest: {seconds_of_generate_latest(report) / patch:.0f} x", flush=True)
     print(f"exposition.get_gzip: {asyncio.run(seconds_of_get(report, rendered, 'gzip')):.4f} s")
     print(f"exposition.get_plain: {asyncio.run(seconds_of_get(report, rendered, 'identity')):.4f} s")
+    usual, swap = capped(rows)
+    print(f"exposition.capped: {usual:.4f} s")
+    print(f"exposition.swap: {swap:.4f} s", flush=True)
+    for name in XXL:
+        subprocess.run([sys.executable, __file__, name], check=True)
     print(f"# load average {os.getloadavg()[0]:.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    xxl(sys.argv[1]) if len(sys.argv) > 1 else main()

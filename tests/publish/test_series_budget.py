@@ -8,6 +8,7 @@ import math
 import re
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from structlog.testing import capture_logs
 
 from alerts.rules import RULES
 from dashboards.files import BOARDS
-from monitor.catalog import METRICS
-from monitor.model import GroupFacts, Member, TopicPartition, Why
+from monitor.catalog import GROUP_STATES, METRICS, PARTITION_STATUSES, Level, Type
+from monitor.model import HEALTHS, GroupFacts, Member, TopicPartition, Why
 from monitor.publish.exposition import Exposition
 from monitor.publish.exposition_budget import (
     RANK_SECONDS,
@@ -42,8 +43,9 @@ from monitor.settings import ConsumerLevel, Metrics
 
 LAG, SECONDS, LOST = (f"streamgauge_consumer_{name}" for name in ("lag_records", "lag_seconds", "lost_records"))
 BY_POSITION = {LAG, SECONDS, LOST, "streamgauge_consumer_committed_offset", "streamgauge_consumer_lag_seconds_bound"}
+BY_TOPIC = {each.name for each in METRICS if each.level is Level.CONSUMER_TOPIC and each.type is Type.GAUGE}
 UNCAPPED = {"max_positions": 10**9, "max_series": 10**9}
-COUNTS = ("streamgauge_exposed_series", "streamgauge_dropped_series")
+MANUAL = (Path(__file__).parents[2] / "docs/series.md").read_text("utf-8")
 
 
 def with_ages(report):
@@ -84,11 +86,39 @@ def unknown_parts(cluster):
     }
 
 
+# --- levels ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "without"),
+    [("position", set()), ("topic", BY_POSITION), ("consumer", BY_POSITION | BY_TOPIC)],
+)
+def test_a_consumer_has_what_its_level_says(level, without):
+    """By the first pattern that matches; what is coarser stays as it is, and nothing counts as left out."""
+    levels = (ConsumerLevel(consumer="a*", level=level), ConsumerLevel(consumer="*", level="consumer"))
+    report = whole(Cluster().report(ENDS, committed(a1=[5, 7], b=[5, 7])))
+    text, plain = (Exposition(each).render(report).plain for each in (Metrics(levels=levels), Metrics()))
+    names = [{name for name, labels in ours(each) if ("consumer", "a1") in labels} for each in (text, plain)]
+    coarse = [
+        {key: value for key, value in ours(each).items() if "topic" not in dict(key[1])} for each in (text, plain)
+    ]
+
+    assert names[1] - without == names[0]
+    assert {LAG, "streamgauge_consumer_topic_lag_records", "streamgauge_consumer_records_total"} <= names[1]
+    assert coarse[0] == coarse[1]
+    assert [12, 12] == values(text, "streamgauge_consumer_sum_lag_records")
+    assert [0] == values(text, "streamgauge_dropped_series")
+
+
 # --- the cap on positions ----------------------------------------------------------------------------
 
 
-@given(cycles(), st.integers(0, 20), metrics(**UNCAPPED))
-@settings(deadline=None, max_examples=30)
+@given(
+    cycles() | cycles(st.nothing()),
+    st.integers(0, 20),
+    metrics(**UNCAPPED) | st.just(Metrics(**EVERYTHING, **UNCAPPED)),
+)
+@settings(deadline=None, max_examples=40)
 def test_beyond_the_cap_nothing_is_wrong_and_nothing_lost(told, limit, everything):
     """Exact positions are as without a cap, no more than it allows, and with the rest they add up to the same."""
     cluster = Cluster()
@@ -113,7 +143,10 @@ def test_beyond_the_cap_nothing_is_wrong_and_nothing_lost(told, limit, everythin
                 if "rest" in partitions:  # even where a position is unknown: then it is none of the rest
                     rest = [free_values[pair][p] for p in free_values[pair].keys() - partitions.keys()]
                     assert together(rest) == partitions["rest"]
-        assert {name for name, labels in found if ("partition", "rest") in labels} <= {LAG, LOST, SECONDS}
+        rests = {name: {labels for each, labels in found if each == name and ("partition", "rest") in labels}
+                 for name in BY_POSITION}  # fmt: skip
+        assert rests[LAG] == rests[LOST] == rests[SECONDS]  # in these reports known together
+        assert {LAG, LOST, SECONDS} >= {name for name in rests if rests[name]}
 
 
 ENDS = {("t", partition): (0, 10_000) for partition in range(6)}
@@ -183,6 +216,19 @@ def test_the_exact_ones_change_seldom(lag, after, exact):
     assert {exact, "rest"} == by_pair(ours(text), LAG)["a", "t"].keys()
 
 
+def test_a_swap_counts_although_nothing_moved():
+    """The ranking finds what was so for a while: the rest is then the sum of others, with no value new."""
+    cluster, exposition = Cluster(), Exposition(Metrics(max_positions=1))
+    texts = [
+        exposition.render(whole(cluster.report(ENDS, committed(a=lags), at=at))).plain
+        for lags, at in (([100, 5], 1000.0), ([100, 900], 1001.0), ([100, 900], 1060.0))
+    ]
+
+    assert [{"0": 100, "rest": 5}, {"0": 100, "rest": 900}, {"1": 900, "rest": 100}] == [
+        by_pair(ours(text), LAG)["a", "t"] for text in texts
+    ]
+
+
 def test_groups_that_come_and_go_leave_the_exact_ones_alone():
     """Even where the newcomer lags more: its turn comes with the next ranking. A free place is taken at once."""
     cluster, exposition = Cluster(), Exposition(Metrics(max_positions=2))
@@ -211,13 +257,18 @@ def test_back_under_the_cap_every_position_is_exact():
 
 
 def test_consumers_below_position_level_take_no_place():
-    """The cap counts what would be exposed."""
+    """The cap counts what would be exposed, and nothing else is summed or missed."""
     chosen = Metrics(max_positions=2, levels=(ConsumerLevel(consumer="big-*", level="topic"),))
-    report = Cluster().report(ENDS, committed(**{"big-1": [900, 900], "small": [1, 2]}))
-    text = Exposition(chosen).render(whole(report)).plain
+    cluster, exposition = Cluster(), Exposition(chosen)
+    texts = [
+        exposition.render(whole(cluster.report(ENDS, committed(**{"big-1": [900, 900], "small": lags, "big-2": [5]}))))
+        for lags in ([1, 2], [1, 2, 3, 4])
+    ]
 
-    assert {("small", "t", "0"): 1, ("small", "t", "1"): 2} == shown(text)
-    assert [0] == values(text, "streamgauge_dropped_series")
+    assert [{("small", "t"): {"0": 1, "1": 2}}, {("small", "t"): {"0": 1, "1": 2, "rest": 7}}] == [
+        by_pair(ours(text.plain), LAG) for text in texts
+    ]
+    assert [[0], [2]] == [values(text.plain, "streamgauge_dropped_series") for text in texts]
 
 
 # --- choosing, by itself -----------------------------------------------------------------------------
@@ -290,6 +341,15 @@ def test_members_are_carried_to_their_new_rows(told, data):
     assert [key in were for key in keys(new)] == carry(member, old, new).tolist()
 
 
+def test_a_new_topic_has_no_members():
+    """Not even where its consumer stands behind one that has: nothing of another row is taken for its."""
+    key = ("t", 0)
+    old = Cluster().report({key: (0, 9)}, {"a": {key: 1}, "b": {key: 1}}).positions.layout
+    new = Cluster().report({key: (0, 9), ("u", 0): (0, 9)}, {"a": {key: 1}, "b": {("u", 0): 1}, "c": {key: 1}})
+
+    assert [True, False, False] == carry(np.array([True, False]), old, new.positions.layout).tolist()
+
+
 # --- the cap on the whole answer ---------------------------------------------------------------------
 
 SAVINGS = st.dictionaries(st.tuples(st.sampled_from(Step), st.sampled_from("abc")), st.integers(0, 50))
@@ -357,10 +417,11 @@ def test_the_steps_are_the_stated_ones():
     owners, offsets = {"streamgauge_consumer_partition_owner_info"}, {
         "streamgauge_partition_log_start_offset", "streamgauge_partition_log_end_offset"}  # fmt: skip
     positions = {each for each in BY_POSITION if each in all_names}
-    topic, reads = {"streamgauge_consumer_topic_lag_records"}, {"streamgauge_consumer_records_total"}
-    everything_finest = owners | offsets | positions
+    topic, reads = BY_TOPIC & all_names, {"streamgauge_consumer_records_total"}
+    steps = [owners, offsets, positions, topic, reads]
     assert [set(), owners, offsets] == gone[:3]
-    assert [everything_finest, everything_finest | topic, everything_finest | topic | reads] == gone[-3:]
+    assert set.union(*steps) == gone[-1]
+    assert [] == [each for missing in gone for each in steps if each & missing not in (set(), each)]  # none in part
 
 
 def rows(report):
@@ -376,11 +437,13 @@ def test_a_change_is_said_once():
     first = [one.report(ENDS, small), two.report(ENDS, small)]
     text = Exposition(Metrics()).render(whole(*first)).plain
     exposition = Exposition(Metrics(max_series=len(read(text)) - len(ours(text)) + sum(map(rows, first)) + 5))
+    texts = []
     with capture_logs() as logs:
         for commits in (small, large, small, {}):
-            for _ in range(2):
-                exposition.render(whole(first[0], two.report(ENDS, commits)))
+            texts += [exposition.render(whole(first[0], two.report(ENDS, commits))).plain for _ in range(2)]
 
+    offsets = {dict(labels)["cluster"] for name, labels in read(texts[2]) if "partition_log_end" in name}
+    assert {"two"} == offsets
     # Not yet with the second small one: it would fill the cap to the brim, and the next group would flap.
     assert [("warning", ["offsets of partitions of one"]), ("info", None)] == [
         (each["log_level"], each.get("left_out")) for each in logs
@@ -497,10 +560,39 @@ def test_the_same_bytes_are_not_even_looked_at():
     assert [2] == [len(cuts)]
 
 
+# --- the manual --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "levels"),
+    [
+        ("consumer", {"consumer", "consumer_status", "consumer_health", "consumer_state", "consumer_protocol"}),
+        ("consumer and topic", {"consumer_topic"}),
+        ("position: a consumer on a partition", {"position"}),
+        ("partition that a member owns", {"owner"}),
+        ("topic", {"topic"}),
+        ("partition", {"partition"}),
+    ],
+)
+def test_the_manual_counts_series_as_they_are(what, levels):
+    """docs/series.md says how many each consumer, topic, position adds: by default, and with everything on."""
+    rows = {
+        "consumer_status": len(PARTITION_STATUSES),
+        "consumer_health": len(HEALTHS),
+        "consumer_state": len(GROUP_STATES),
+    }
+    count = {
+        is_on: sum(rows.get(each.level, 1) for each in METRICS if each.level in levels and (not each.opt_in) is is_on)
+        for is_on in (True, False)
+    }
+    told = next(line for line in MANUAL.splitlines() if line.startswith(f"| {what} |"))
+
+    assert [count[True], count[False]] == [int(cell.partition(":")[0]) for cell in told.strip("|").split("|")[1:]]
+
+
 # --- rules and boards --------------------------------------------------------------------------------
 
-STAYS = {metric.name for metric in METRICS} - BY_POSITION - {
-    "streamgauge_consumer_topic_lag_records",
+STAYS = {metric.name for metric in METRICS} - BY_POSITION - BY_TOPIC - {
     "streamgauge_consumer_partition_owner_info",
     "streamgauge_partition_log_start_offset",
     "streamgauge_partition_log_end_offset",

@@ -79,20 +79,24 @@ def metrics(draw, **fields):
 
 
 @st.composite
-def cycles(draw):
-    """A few cycles of a cluster: values and reasons change always, rows now and then."""
+def cycles(draw, reasons=REASONS):
+    """A few cycles of a cluster: values and reasons change always, rows now and then; without reasons all is known."""
     topics = draw(st.lists(NAMES, min_size=1, max_size=2, unique=True))
     groups = draw(st.lists(NAMES, max_size=3, unique=True))
     keys = [(topic, partition) for topic in topics for partition in (0, 1, 12)]
     told, at = [], 1000.0
+
+    def commit(end):
+        return st.integers(0, end[1]) if reasons.is_empty else OFFSETS | reasons | st.just(Why.NO_COMMIT)
+
     for cycle in range(draw(st.integers(1, 4))):
         at += draw(st.sampled_from([1.0, 70.0]))
         rows = draw(st.sets(st.sampled_from(keys), min_size=1)) if draw(st.booleans()) else set(keys)
-        ends = {key: draw(REASONS | st.tuples(OFFSETS, OFFSETS).map(lambda pair: tuple(sorted(pair)))) for key in rows}
+        ends = {key: draw(reasons | st.tuples(OFFSETS, OFFSETS).map(lambda pair: tuple(sorted(pair)))) for key in rows}
         commits, facts = {}, {}
         for name in groups:
             if draw(st.booleans()) or cycle == 0:
-                commits[name] = {key: draw(OFFSETS | REASONS | st.just(Why.NO_COMMIT)) for key in sorted(rows)}
+                commits[name] = {key: draw(commit(ends[key])) for key in sorted(rows)}
             else:
                 commits[name] = {}
             facts[name] = GroupFacts(
