@@ -1057,9 +1057,16 @@ def _coordinator(asked: _Asked, key: str) -> dict[str, Any]:
 def _describe_cluster(asked: _Asked) -> bytes:
     parts, request = _parts("DescribeCluster", asked.version), asked.request
     brokers = tuple(
-        _build(parts.DescribeClusterBroker, broker_id=each.id, host=each.host, port=each.port, rack=each.rack)
+        _build(
+            parts.DescribeClusterBroker,
+            broker_id=each.id,
+            host=each.host,
+            port=each.port,
+            rack=each.rack,
+            is_fenced=each.fenced,
+        )
         for each in asked.truth.brokers.values()
-        if not each.fenced
+        if not each.fenced or getattr(request, "include_fenced_brokers", False)
     )
     return _response(
         asked,

@@ -131,7 +131,12 @@ def metadata(truth, version, topics=None, *, broker=1):
 
 
 REQUESTS = {
-    "DescribeCluster": lambda truth, v: request("DescribeCluster", v, include_cluster_authorized_operations=True),
+    "DescribeCluster": lambda truth, v: request(
+        "DescribeCluster",
+        v,
+        include_cluster_authorized_operations=True,
+        **({"include_fenced_brokers": False} if v >= 2 else {}),
+    ),
     "ListOffsets": lambda truth, v: request(
         "ListOffsets",
         v,
