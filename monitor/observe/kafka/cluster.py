@@ -69,8 +69,8 @@ HARMLESS = frozenset({
     100,  # UNKNOWN_TOPIC_ID
 })  # fmt: skip
 
-PAUSE_SECONDS = 0.2
-"""Between two tries within a cycle while a leader or coordinator moves."""
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
+"""Between two tries within a cycle while a leader or coordinator moves: the first, and what it doubles up to."""
 
 HEAD_START_SECONDS = 0.5
 """How long one address has for itself before the next is tried as well."""
@@ -304,11 +304,13 @@ class Patience:
         self._given_up: frozenset[tuple[object, int]] = frozenset()
         self._open: set[tuple[object, int]] = set()
         self._ends_at = 0.0
+        self._pause_seconds = PAUSE_SECONDS
 
     def start(self) -> None:
         """Begin a cycle: what the one before left open has been waited for."""
         self._given_up, self._open = frozenset(self._open), set()
         self._ends_at = now() + self._seconds
+        self._pause_seconds = PAUSE_SECONDS
 
     def is_left(self, unresolved: Collection[tuple[object, int]]) -> bool:
         """Return whether to try again, given what is open: pairs of what and why. What is given up is remembered."""
@@ -316,6 +318,11 @@ class Patience:
             return True
         self._open.update(unresolved)
         return False
+
+    async def pause(self) -> None:
+        """Wait before trying again, twice as long as before."""
+        await asyncio.sleep(self._pause_seconds)
+        self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
 
 
 class MapKeeper:

@@ -26,7 +26,6 @@ from monitor.observe.kafka.cluster import (
     HARMLESS,
     MOVING,
     NOT_COORDINATOR,
-    PAUSE_SECONDS,
     Brokers,
     ClusterMap,
     Patience,
@@ -202,7 +201,7 @@ class GroupKeeper:
             zip(nodes, await asyncio.gather(*(self._list(poll, cluster_map, n) for n in nodes)), strict=True)
         )
         while patience.is_left(_moving(answers)):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await patience.pause()
             for (_, node), _ in _moving(answers):
                 answers[node] = await self._list(poll, cluster_map, node)
         for node, answer in answers.items():

@@ -22,7 +22,6 @@ from monitor.observe.kafka import wire
 from monitor.observe.kafka.cluster import (
     COORDINATOR_LOAD_IN_PROGRESS,
     MOVING,
-    PAUSE_SECONDS,
     UNKNOWN_TOPIC_OR_PARTITION,
     Brokers,
     ClusterMap,
@@ -223,7 +222,7 @@ class CommitReader:
         collected = _Collected(self._last)
         await self._round(poll, keeper, collected, self._fetches)
         while patience.is_left(open_ := collected.moving(poll, asked)):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await patience.pause()
             if not await keeper.refresh(poll):
                 break
             # Whoever does not coordinate a group (any more) says so: asking all finds the one that does.
@@ -529,7 +528,7 @@ class EndReader:
         await self._round(poll, keeper, ends, self._asks)
         asked = why == 0
         while patience.is_left(self.open(poll, keeper, ends, leader)):
-            await asyncio.sleep(PAUSE_SECONDS)
+            await patience.pause()
             if not await keeper.refresh(poll):
                 break
             leader, why = leaders(keeper.map, rows, errors)
