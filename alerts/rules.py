@@ -28,22 +28,28 @@ LAST_KNOWN = "15m"
 REMEMBERED = "6h"
 """How long a cluster that vanished from the monitor's answers is missed; after that it counts as taken out."""
 
+STALE_AFTER_LOOKS = 30
+"""No complete look for so many intervals is stale: five minutes at the default of 10 s."""
+
 STALE_AFTER_SECONDS = 300
-"""No complete look for this long is stale: 30 cycles at the default interval of 10 s."""
+"""But at least this long, however short the interval."""
 
 LAG_SECONDS = "streamgauge_consumer_max_lag_seconds"
 LAG_SECONDS_BOUND = "streamgauge_consumer_max_lag_seconds_bound"
 OBJECTIVE_SECONDS = "streamgauge_consumer_objective_seconds"
 KNOWN_LAG_RECORDS = "streamgauge_consumer_known_lag_records"
 HEALTH = "streamgauge_consumer_health"
+MEMBERS = "streamgauge_consumer_members"
 CLUSTER_UP = "streamgauge_cluster_up"
 LAST_SUCCESS = "streamgauge_observe_last_success_timestamp_seconds"
+INTERVAL_SECONDS = "streamgauge_observe_interval_seconds"
 BATCH_SECONDS = "streamgauge_spark_last_batch_duration_seconds"
 INFLIGHT_SECONDS = "streamgauge_spark_inflight_batch_age_seconds"
 TRIGGER_SECONDS = "streamgauge_spark_trigger_interval_seconds"
 
 _stopped = series(HEALTH, equals("health", Health.STOPPED))
 _unknown = series(HEALTH, equals("health", Health.UNKNOWN))
+_losing_data = series(HEALTH, equals("health", Health.LOSING_DATA))
 _cluster_up = series(CLUSTER_UP)
 _incomplete = f"{by('max', SOURCE, last(_cluster_up, FRESH))} == 0"
 
@@ -57,19 +63,31 @@ _over_objective = by(
     f"> {last(series(OBJECTIVE_SECONDS), FRESH)}",
 )
 
-# A group that could not be read has the health unknown, and every other health is 0: that ends nothing.
+# A group that could not be read has the health unknown, and every other health is 0: that ends nothing. Nor does it
+# that retention deletes what a stopped group has not read: losing data is graver, and stands in the place of stopped.
 _consumer_stopped = by(
     "max",
     CONSUMER,
     f"{last(_stopped, FRESH)} == 1\n"
     "or\n"
-    f"max_over_time({_stopped}[{FRESH}]) == 1 and ignoring (health) {last(_unknown, FRESH)} == 1",
+    f"max_over_time({_stopped}[{FRESH}]) == 1 and ignoring (health) {last(_unknown, FRESH)} == 1\n"
+    "or\n"
+    f"{last(_losing_data, FRESH)} == 1 and ignoring (health) {last(series(MEMBERS), FRESH)} == 0",
 )
 
 # A cluster that is down cannot be looked at completely, and a monitor that is gone looks at nothing:
 # both have alerts of their own.
+_last_look = f"max_over_time({series(LAST_SUCCESS)}[{REMEMBERED}])"
+_interval = f"max_over_time({series(INTERVAL_SECONDS)}[{REMEMBERED}])"
+_stale_after = by(
+    "max",
+    SOURCE,
+    f"clamp_min({STALE_AFTER_LOOKS} * {_interval}, {STALE_AFTER_SECONDS})\n"
+    # A monitor that does not tell its interval must not pass for one that is never stale.
+    f"or {_last_look} * 0 + {STALE_AFTER_SECONDS}",
+)
 _monitor_stale = (
-    f"time() - {by('max', SOURCE, f'max_over_time({series(LAST_SUCCESS)}[{REMEMBERED}])')} > {STALE_AFTER_SECONDS}\n"
+    f"time() - {by('max', SOURCE, _last_look)} > {_stale_after}\n"
     f"unless on ({', '.join(SOURCE)}) {_incomplete}\n"
     f"unless on () absent_over_time({_cluster_up}[{FRESH}])"
 )

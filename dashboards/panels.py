@@ -38,6 +38,8 @@ UNITS: Mapping[str, str] = {
     "batches": "short",
     "requests": "short",
     "failures": "short",
+    "findings": "short",
+    "rebalances": "short",
     "series": "short",
 }
 """Grafana's unit for each unit of the catalogue."""

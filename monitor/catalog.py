@@ -281,11 +281,28 @@ METRICS: tuple[Metric, ...] = (
         lambda report: report.consumers.members,
     ),
     Metric(
+        "streamgauge_consumer_rebalances_total",
+        Type.COUNTER,
+        "rebalances",
+        Level.CONSUMER,
+        "Rebalances of the group since the monitor first saw it: all of them where its protocol numbers them (group "
+        "epoch), else those that were noticed.",
+        lambda report: report.consumers.rebalances.count,
+    ),
+    Metric(
+        "streamgauge_consumer_rebalancing_seconds_total",
+        Type.COUNTER,
+        "seconds",
+        Level.CONSUMER,
+        "Seconds that those rebalances took, at least: from the first to the last look at each.",
+        lambda report: report.consumers.rebalances.seconds,
+    ),
+    Metric(
         "streamgauge_consumer_partitions",
         Type.GAUGE,
         "partitions",
         Level.CONSUMER_STATUS,
-        "Partitions of the consumer whose lag is known, and those whose lag is unknown.",
+        "Partitions of the consumer whose lag is known, and those whose lag is unknown; none of abandoned topics.",
         _partition_counts,
     ),
     Metric(
@@ -319,6 +336,15 @@ METRICS: tuple[Metric, ...] = (
         Level.CONSUMER_TOPIC,
         "Records the consumer has still to read of a topic; absent while any of its partitions there is unknown.",
         lambda report: report.consumer_topics.lag_records,
+    ),
+    Metric(
+        "streamgauge_consumer_topic_abandoned",
+        Type.GAUGE,
+        "bool",
+        Level.CONSUMER_TOPIC,
+        "1 where the group neither subscribes to the topic nor has any of it assigned, so that it is no part of its "
+        "lag, else 0; absent where its subscription is unknown.",
+        lambda report: report.consumer_topics.abandoned.astype(np.int64),
     ),
     Metric(
         "streamgauge_consumer_records_total",
@@ -485,6 +511,14 @@ METRICS: tuple[Metric, ...] = (
         Level.SOURCE,
         "How long the last look at this source took.",
         lambda report: _floats(source.duration_seconds for source in report.sources),
+    ),
+    Metric(
+        "streamgauge_observe_interval_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.SOURCE,
+        "How often this source is looked at, from the settings.",
+        lambda report: _floats(source.interval_seconds for source in report.sources),
     ),
     Metric(
         "streamgauge_observe_last_success_timestamp_seconds",

@@ -109,6 +109,7 @@ PER_PARTITION = {
     "streamgauge_consumer_lag_seconds_bound",
     "streamgauge_consumer_committed_offset",
     "streamgauge_consumer_lost_records",
+    "streamgauge_consumer_partition_owner_info",
     "streamgauge_partition_log_start_offset",
     "streamgauge_partition_log_end_offset",
 }
@@ -116,13 +117,17 @@ PER_PARTITION = {
 
 LOOKED_UP = {
     "streamgauge_consumer_topic_lag_records",
+    "streamgauge_consumer_topic_abandoned",
     "streamgauge_consumer_partitions",
+    "streamgauge_consumer_rebalances_total",
+    "streamgauge_consumer_rebalancing_seconds_total",
     "streamgauge_consumer_state",
     "streamgauge_consumer_info",
     "streamgauge_spark_batch_duration_seconds",
     "streamgauge_spark_watermark_timestamp_seconds",
     "streamgauge_spark_batches_total",
     "streamgauge_observe_requests_total",
+    "streamgauge_findings",
 }
 """For asking by hand: no board and no rule needs them so far."""
 
