@@ -23,11 +23,27 @@ SASL_SSL = "SASL_SSL"
 SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 MECHANISMS = ("PLAIN", *SCRAM)
 OAUTHBEARER = "OAUTHBEARER"
+GSSAPI = "GSSAPI"
 
 _KEY_SET = "token-keys.json"
 
 _MODULES = "org.apache.kafka.common.security"
 _PROTOCOLS = {MTLS: "SSL"}
+
+
+@dataclass(frozen=True)
+class Kerberos:
+    """Who the brokers are to a KDC.
+
+    Attributes:
+        configuration: krb5.conf, which names realm and KDC.
+        keytab: A file with the key of ``principal``.
+        principal: "SERVICE/HOST@REALM".
+    """
+
+    configuration: Path
+    keytab: Path
+    principal: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class Security:
         users: Passwords by name, for SASL PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512. Adds SASL_PLAINTEXT and, with
             ``server_pem``, SASL_SSL. SCRAM users are written when a data folder is first used.
         issuer: Whose tokens let in, by OAUTHBEARER on the same listeners; ``tokens.TokenEndpoint`` hands them out.
+        kerberos: Lets in whom a KDC knows, by GSSAPI on the same listeners.
         authorizer: Let ACLs decide. Without one a user may do nothing; who comes without a name (PLAINTEXT, SSL)
             may do everything, as may ``super_users``.
         super_users: Principals such as "User:admin".
@@ -52,6 +69,7 @@ class Security:
     client_ca_pem: str | None = None
     users: Mapping[str, str] = field(default_factory=dict)
     issuer: Issuer | None = None
+    kerberos: Kerberos | None = None
     authorizer: bool = False
     super_users: tuple[str, ...] = ()
 
@@ -69,7 +87,8 @@ class Security:
     @property
     def mechanisms(self) -> tuple[str, ...]:
         """Return the names of the SASL mechanisms it lets in by."""
-        return (*(MECHANISMS if self.users else ()), *((OAUTHBEARER,) if self.issuer is not None else ()))
+        given = {OAUTHBEARER: self.issuer, GSSAPI: self.kerberos}
+        return (*(MECHANISMS if self.users else ()), *(name for name, how in given.items() if how is not None))
 
     @property
     def listeners(self) -> tuple[str, ...]:
@@ -111,6 +130,8 @@ class Security:
             # Kafka reads keys only from where this says (3.9.2 and 4.0 on by URL, 4.1 on files by their own name).
             yield f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={(folder / _KEY_SET).as_uri()}"
             yield f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.files={folder / _KEY_SET}"
+        if self.kerberos is not None:
+            yield f"-Djava.security.krb5.conf={self.kerberos.configuration}"
 
     def scram_arguments(self) -> Iterator[str]:
         """Yield the arguments of Kafka's storage tool that create the SCRAM users (KIP-900)."""
@@ -141,7 +162,16 @@ class Security:
         if listener not in {SASL_PLAINTEXT, SASL_SSL}:
             return {}
         enabled = {"sasl.enabled.mechanisms": ",".join(self.mechanisms)}
-        return {**enabled, **(self._passwords() if self.users else {}), **self._tokens(folder)}
+        return {**enabled, **(self._passwords() if self.users else {}), **self._tokens(folder), **self._tickets()}
+
+    def _tickets(self) -> dict[str, str]:
+        if self.kerberos is None:
+            return {}
+        options = f'useKeyTab=true storeKey=true keyTab="{self.kerberos.keytab}" principal="{self.kerberos.principal}"'
+        return {
+            "gssapi.sasl.jaas.config": f"com.sun.security.auth.module.Krb5LoginModule required {options};",
+            "sasl.kerberos.service.name": self.kerberos.principal.partition("/")[0],
+        }
 
     def _tokens(self, folder: Path) -> dict[str, str]:
         if self.issuer is None:

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from monitor.errors import UsageError
 from monitor.sandbox.kafka import KafkaSandbox
 from monitor.sandbox.pem import pkcs8
-from monitor.sandbox.security import MECHANISMS, Security
+from monitor.sandbox.security import MECHANISMS, Kerberos, Security
+from monitor.sandbox.tokens import Issuer
 
 Factory = Callable[..., Awaitable[KafkaSandbox]]
 
@@ -46,6 +47,25 @@ def topics(bootstrap: str, **options: str) -> set[str]:
     names = {key.replace("_", "."): value for key, value in options.items()}
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **names})
     return set(client.list_topics(timeout=30 if options.get("sasl_password") != "wrong" else 2).topics)
+
+
+@pytest.mark.parametrize(
+    ("security", "mechanisms", "listeners"),
+    [
+        pytest.param(Security(), (), (), id="nothing"),
+        pytest.param(Security(users={"a": "b"}), MECHANISMS, ("SASL_PLAINTEXT",), id="users"),
+        pytest.param(Security(issuer=Issuer()), ("OAUTHBEARER",), ("SASL_PLAINTEXT",), id="tokens"),
+        pytest.param(
+            Security(kerberos=Kerberos(Path("c"), Path("k"), "kafka/h@R"), issuer=Issuer(), users={"a": "b"}),
+            (*MECHANISMS, "OAUTHBEARER", "GSSAPI"),
+            ("SASL_PLAINTEXT",),
+            id="all",
+        ),
+    ],
+)
+def test_what_there_is_to_log_in_by(security: Security, mechanisms: tuple[str, ...], listeners: tuple[str, ...]):
+    """Each way in adds its mechanism, and the first adds the listener."""
+    assert (mechanisms, listeners) == (security.mechanisms, security.listeners)
 
 
 @pytest.mark.integration

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 
+import aiokafka.conn
 import pytest
 import trustme
 from pydantic import SecretStr
@@ -370,6 +371,34 @@ async def test_a_log_in_that_is_not_offered(cluster):
         str(error),
         error.why,
     )
+
+
+async def test_kerberos_without_its_package(monkeypatch):
+    """Without the package gssapi, which is an extra, one line says how to come by it."""
+    monkeypatch.setattr(aiokafka.conn, "gssapi", None)
+    config = cluster_settings(security_protocol="SASL_PLAINTEXT", sasl=Sasl(mechanism="GSSAPI"))
+
+    with pytest.raises(SettingsError) as caught:
+        KafkaTransport(config)
+
+    (said,) = caught.value.complaints
+    assert said.startswith("clusters.default: mechanism GSSAPI needs the Python package gssapi, ")
+    assert said.endswith(" then pip install 'streamgauge[gssapi]'")
+
+
+async def test_a_connection_that_somebody_made_meanwhile_stays(transport, cluster):
+    """Who hears late that a connection broke does not close the one that was made after it."""
+    address = address_of(cluster)
+    cluster.fail("ListGroups", Hang())
+    waiting = asyncio.ensure_future(transport.send(address, GROUPS))
+    await cluster.asked("ListGroups")
+    transport.drop(address)  # as a caller does whose time is up
+    made = await transport._connection(address)
+
+    with pytest.raises(TransportError):
+        await waiting
+
+    assert made is await transport._connection(address)
 
 
 async def test_versions_refused_by_error_code_are_none(transport, cluster):
