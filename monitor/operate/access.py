@@ -192,7 +192,8 @@ def coordinator_lines(listed: Mapping[str, tuple[int, str]], found: Mapping[str,
         lines.append(skipped("coordinators", "there is no group that we may describe"))
     elif not lines:
         nodes = sorted({each.node for each in told.values()})
-        lines.append(ok("coordinators", f"{counted(len(told), 'group')} listed by its coordinator: {_brokers(nodes)}"))
+        seen = f"each of {counted(len(told), 'group')} is listed by its coordinator: {_brokers(nodes)}"
+        lines.append(ok("coordinators", seen))
     return lines
 
 

@@ -32,12 +32,16 @@ SINCE = (
 
 
 class Feature(NamedTuple):
-    """Something of ours that rests on a request: what it is, API key and version, and what is done without it."""
+    """Something of ours that rests on a request: what it is, API key and version, and what is done without it.
+
+    ``part_of`` is the API key of what it is a part of: where that is lacking, nobody asks for the part.
+    """
 
     name: str
     api_key: int
     version: int
     instead: str
+    part_of: int | None = None
 
 
 FEATURES = (
@@ -47,7 +51,7 @@ FEATURES = (
     Feature("types of groups (ListGroups v5)", 16, 5, "every group counts as a classic one"),
     Feature("members of consumer groups of KIP-848 (ConsumerGroupDescribe)", 69, 0, "it has no such groups"),
     Feature("share groups (ShareGroupDescribe v1)", 77, 1, "it has no such groups, or only as a preview"),
-    Feature("lag of share groups (DescribeShareGroupOffsets v1)", 90, 1, "their lag is unknown"),
+    Feature("lag of share groups (DescribeShareGroupOffsets v1)", 90, 1, "their lag is unknown", 77),
     Feature("streams groups of KIP-1071 (StreamsGroupDescribe)", 89, 0, "it has no such groups"),
     Feature("the controller's clock (DescribeQuorum v1)", 55, 1, "clocks are not compared"),
 )
@@ -70,4 +74,5 @@ def release(metadata_level: int | None, offered: Versions) -> str | None:
 
 def lacking(offered: Versions) -> list[Feature]:
     """Return the features that a broker does not offer."""
-    return [each for each in FEATURES if offered.get(each.api_key, (0, -1))[1] < each.version]
+    missing = [each for each in FEATURES if offered.get(each.api_key, (0, -1))[1] < each.version]
+    return [each for each in missing if each.part_of not in {other.api_key for other in missing}]

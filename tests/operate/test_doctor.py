@@ -284,7 +284,7 @@ def test_what_is_lacking_has_what_is_done_instead():
     everything = {each.api_key: (0, 99) for each in releases.FEATURES}
 
     assert [] == releases.lacking(everything)
-    assert list(releases.FEATURES) == releases.lacking({})
+    assert {each.api_key for each in releases.FEATURES} - {90} == {each.api_key for each in releases.lacking({})}
     assert "lag of share groups (DescribeShareGroupOffsets v1): their lag is unknown" in connection.version_text(
         27, everything | {90: (0, 0)}
     )
@@ -333,7 +333,7 @@ def test_consumers_whose_topic_is_hidden_are_named():
     lines = access.consumer_lines(readers, {"audit": 29, "gone": 3}, "GRANT")
 
     assert ["failed", "warning"] == [str(line.verdict) for line in lines]
-    assert "read by billing, b, may not be described: their lag misses it without an error" == lines[0].seen
+    assert "read by b, billing, may not be described: their lag misses it without an error" == lines[0].seen
     assert "grant DESCRIBE: GRANT audit" in lines[0].advice
     assert "gone" in lines[1].seen
     assert ["ok"] == [str(line.verdict) for line in access.consumer_lines(readers, {}, "GRANT")]

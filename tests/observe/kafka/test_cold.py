@@ -274,6 +274,7 @@ async def test_coordinators_are_found_by_old_and_new_brokers(release):
 
 async def test_a_broker_without_describe_cluster_is_asked_by_metadata(fake, brokers):
     """Metadata v8 to v10 says the same where DescribeCluster is missing."""
+    fake.brokers[1].versions.pop("DescribeCluster", None)
     facts = await cold.describe_cluster(brokers, address_of(fake))
 
     assert (fake.cluster_id, frozenset({"DESCRIBE"})) == (facts.id, facts.operations)
@@ -283,6 +284,7 @@ async def test_a_broker_without_describe_cluster_is_asked_by_metadata(fake, brok
 
 async def test_a_broker_too_old_to_say_says_none(fake, brokers):
     """Without DescribeCluster and Metadata v8 the operations are unknown, which is not the same as none."""
+    fake.brokers[1].versions.pop("DescribeCluster", None)
     fake.brokers[1].versions["Metadata"] = (0, 7)
 
     assert None is await cold.authorised_operations(brokers, address_of(fake))
