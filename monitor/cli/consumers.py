@@ -215,7 +215,7 @@ def partition_table(rows: Sequence[Row]) -> Table:
         Column("AGE", is_number=True),
         Column("HEALTH"),
         Column("MEMBER", may_fold=True),
-        Column("WHY", may_fold=True),
+        Column("WHY", may_fold=True, is_sentence=True),
     )
     cells = [row_cells for row in rows for row_cells in _partition_cells(row)]
     shown = [at for at in range(len(columns)) if any(row[at].text for row in cells)]
@@ -231,13 +231,13 @@ def _partition_cells(row: Row) -> Iterable[list[Cell]]:
     columns = (
         report.committed[mine], ends.log_end[where], report.lag_records[mine], report.lag_seconds[mine],
         report.lag_seconds_bound[mine], report.health[mine], report.why[mine], report.why_seconds[mine],
+        report.abandoned[mine],
     )  # fmt: skip
     # Whole columns to Python numbers at once: one by one takes twice as long, and there may be 100,000.
-    for at, committed, end, lag, age, bound, health, why, why_age in zip(
+    for at, committed, end, lag, age, bound, health, why, why_age, abandoned in zip(
         where.tolist(), *(column.tolist() for column in columns), strict=True
     ):
         key = ends.layout.key(at)
-        judged = HEALTHS[health]
         yield [
             name,
             Cell(printable(key.topic)),
@@ -246,7 +246,7 @@ def _partition_cells(row: Row) -> Iterable[list[Cell]]:
             _count_cell(end),
             _count_cell(lag),
             age_cell(age, bound),
-            Cell(judged.value, _STYLES[judged]),
+            Cell("abandoned", "dim") if abandoned else Cell(HEALTHS[health].value, _STYLES[HEALTHS[health]]),
             Cell(printable(assigned.get(key, ""))),
             Cell(why_text(why) or why_text(why_age), "yellow"),
         ]
@@ -270,6 +270,30 @@ def reasons(rows: Sequence[Row]) -> list[str]:
                 text = f"{text} ({why_text(int(row.cluster.consumers.why_seconds[row.index]))})"
             told.setdefault(text, []).append(row.consumer.name)
     return [f"{names_text(names)}: {printable(text)}" for text, names in told.items()]
+
+
+def abandoned_topics(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each consumer with topics that it no longer reads, each with the records that wait there."""
+    return [
+        f"{printable(row.consumer.name)}: abandoned {names_text([_abandoned_text(topic, lag) for topic, lag in left])}"
+        for row in rows
+        if (left := _left(row))
+    ]
+
+
+def _left(row: Row) -> list[tuple[str, int]]:
+    if not row.cluster.consumers.abandoned[row.index]:
+        return []
+    pairs, names = row.cluster.consumer_topics, row.cluster.partitions.layout.topics
+    mine = (pairs.consumer == row.index) & (pairs.abandoned == 1)
+    return [
+        (names[topic], lag)
+        for topic, lag in zip(pairs.topic[mine].tolist(), pairs.lag_records[mine].tolist(), strict=True)
+    ]
+
+
+def _abandoned_text(topic: str, lag: int) -> str:
+    return f"{topic} ({plural(lag, 'record') if lag >= 0 else UNKNOWN_TEXT})"
 
 
 def findings(report: Report, rows: Sequence[Row]) -> list[str]:

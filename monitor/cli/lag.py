@@ -90,7 +90,7 @@ def print_tables(report: Report, rows: Sequence[Row], *, partitions: bool) -> No
     if partitions:
         click.echo()
         show(consumers.partition_table(rows))
-    notes = [*consumers.reasons(rows), *consumers.findings(report, rows)]
+    notes = [*consumers.reasons(rows), *consumers.abandoned_topics(rows), *consumers.findings(report, rows)]
     if notes:
         click.echo("\n" + "\n".join(notes))
 
@@ -100,6 +100,7 @@ def print_tables(report: Report, rows: Sequence[Row], *, partitions: bool) -> No
 CSV_COLUMNS = (
     "cluster", "kind", "consumer", "topic", "partition", "health", "log_start", "log_end", "last_stable", "committed",
     "lag_records", "lost_records", "lag_seconds", "lag_seconds_bound", "basis", "assumed", "member", "unknown",
+    "abandoned", "member_id", "host",
 )  # fmt: skip
 """One line a partition; new columns are only ever added at the end."""
 
@@ -144,7 +145,8 @@ def _csv_rows(data: dict[str, Any]) -> Iterator[dict[str, object]]:
             key = {"cluster": cluster["name"], "kind": consumer["kind"], "consumer": consumer["name"]}
             # A consumer without a partition still has a line: it must not vanish from a list.
             for part in consumer["partitions"] or [consumer]:
-                yield {**part, **key, "assumed": _word(part["assumed"]), "unknown": _reasons(part["unknown"])}
+                words = {name: _word(part[name]) for name in ("assumed", "abandoned") if name in part}
+                yield {**part, **(part.get("owner") or {}), **key, **words, "unknown": _reasons(part["unknown"])}
 
 
 def _word(value: bool) -> str:

@@ -31,11 +31,15 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A heading, and whether the cells below are numbers (set flush right) or may be folded to fit."""
+    """A heading, and whether the cells below are numbers (set flush right), may be folded to fit, or are sentences.
+
+    On a terminal that is too narrow sentences stand below the table, and in it the number of each.
+    """
 
     heading: str
     is_number: bool = False
     may_fold: bool = False
+    is_sentence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,26 @@ def show(table: Table) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console().print(rich_table(table))
+        console = Console()
+        fitted, notes = fit(table, console.width)
+        console.print(rich_table(fitted))
+        click.echo("".join(f"{note}\n" for note in notes), nl=False)
     else:
         click.echo("\n".join(plain_lines(table)))
+
+
+def fit(table: Table, width: int) -> tuple[Table, list[str]]:
+    """Return the table as it is where it fits into this width, else with numbers for sentences, and the sentences."""
+    sentences = {at for at, column in enumerate(table.columns) if column.is_sentence}
+    if not sentences or sum(_widths(table)) + 2 * (len(table.columns) - 1) <= width:
+        return table, []
+    texts = dict.fromkeys(row[at].text for row in table.rows for at in sorted(sentences) if row[at].text)
+    number = {text: str(index) for index, text in enumerate(texts, 1)}
+    rows = [
+        [Cell(number.get(cell.text, ""), cell.style) if at in sentences else cell for at, cell in enumerate(row)]
+        for row in table.rows
+    ]
+    return Table(table.columns, rows), [f"{index}: {text}" for text, index in number.items()]
 
 
 def rich_table(table: Table) -> RichTable:
@@ -73,9 +94,16 @@ def rich_table(table: Table) -> RichTable:
 
 def plain_lines(table: Table) -> list[str]:
     """Return the lines of the table as aligned text without trailing blanks."""
-    cells = [[column.heading for column in table.columns], *([cell.text for cell in row] for row in table.rows)]
-    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(_pad, row, widths, table.columns)).rstrip() for row in cells]
+    widths = _widths(table)
+    return ["  ".join(map(_pad, row, widths, table.columns)).rstrip() for row in _texts(table)]
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [[column.heading for column in table.columns], *([cell.text for cell in row] for row in table.rows)]
+
+
+def _widths(table: Table) -> list[int]:
+    return [max(map(_width, column)) for column in zip(*_texts(table), strict=True)]
 
 
 def _width(text: str) -> int:

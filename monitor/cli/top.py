@@ -135,22 +135,22 @@ def blind(monitor: Monitor) -> list[str]:
 
 
 def screen(report: Report, broken: Sequence[str], height: int) -> RenderableType:
-    """Return the report as one screen: a status line, the gravest consumers that fit, what could not be read."""
+    """Return the report as one screen: a status line, the gravest consumers that fit, what failed and was found."""
     from rich.console import Group
     from rich.text import Text
 
-    from monitor.cli.consumers import choose, consumer_table, failure_lines
+    from monitor.cli.consumers import abandoned_topics, choose, consumer_table, failure_lines, findings
     from monitor.cli.output import count_text, rich_table
 
     rows = choose(report, ())
-    failures = failure_lines(report)[: max(1, height // 4)]
-    room = max(1, height - len(failures) - 4)  # status, blank, heading, and how many do not fit
+    notes = [*failure_lines(report), *findings(report, rows), *abandoned_topics(rows)][: max(1, height // 4)]
+    room = max(1, height - len(notes) - 4)  # status, blank, heading, and how many do not fit
     lines: list[RenderableType] = [Text(status(report, broken), "bold"), Text()]
     if rows:
         lines.append(rich_table(consumer_table(rows[:room])))
     if len(rows) > room:
         lines.append(Text(f"and {count_text(len(rows) - room)} more, none graver", "dim"))
-    return Group(*lines, *(Text(line, "yellow", no_wrap=True, overflow="ellipsis") for line in failures))
+    return Group(*lines, *(Text(line, "yellow", no_wrap=True, overflow="ellipsis") for line in notes))
 
 
 def status(report: Report, broken: Sequence[str]) -> str:

@@ -27,6 +27,8 @@ from monitor.model import (
     Finding,
     GroupFacts,
     Kind,
+    Member,
+    RebalanceColumns,
     Report,
     SparkFacts,
     Why,
@@ -41,6 +43,9 @@ _OVER_OBJECTIVE = {1: True, 0: False, -1: None}
 _NO_REPORT = "no cluster has been read yet"
 _IS_SPARK = "a Spark query has none"
 _NOT_TOLD = "the broker did not tell"
+_NO_MEMBERS = "it has no members"
+_NO_EPOCH = "the classic protocol has none"
+_NOT_SUBSCRIBED = "what its members subscribe to is not told, or cannot be told from outside"
 _NO_BATCH = "no micro-batch was committed yet"
 _NOT_IN_FLIGHT = "no micro-batch is in flight"
 _NOT_REPORTED = "nothing but the query's checkpoint was read"
@@ -88,7 +93,9 @@ def _cluster(cluster: ClusterReport, consumers: Iterable[Object]) -> Object:
         "name": cluster.name,
         "up": cluster.up,
         "sources": [
-            {"source": each.source, "observed_at": _time(each.observed_at), "up": each.up} for each in cluster.sources
+            {"source": each.source, "observed_at": _time(each.observed_at), "up": each.up}
+            | _told(interval_seconds=each.interval_seconds)
+            for each in cluster.sources
         ],
         "topics": _topics(cluster),
         "consumers": consumers,
@@ -114,7 +121,20 @@ def _topic(name: str, partitions: int, rate: float | None, *, is_read: bool) -> 
 
 
 def _finding(finding: Finding) -> Object:
-    return {"kind": finding.kind, "topic": finding.topic, "text": finding.text}
+    """What does not apply to a kind of finding is left out: only the topic is always there."""
+    who, at = finding.consumer, finding.seen_at
+    return {"kind": finding.kind, "topic": finding.topic, "text": finding.text} | _told(
+        partition=finding.partition,
+        consumer=None if who is None else {"kind": who.kind.value, "name": who.name},
+        seen_at=None if at is None else _time(at),
+        records=finding.records,
+        changes=[_told(partition=change.partition, old=change.old, new=change.new) for change in finding.changes]
+        or None,
+    )
+
+
+def _told(**values: object) -> Object:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 # --- a consumer -------------------------------------------------------------------------------------
@@ -146,6 +166,12 @@ def consumer_json(cluster: ClusterReport, index: int, *, partitions: bool = True
         # A lower bound from no known partition at all says nothing.
         "known_lag_records": _count(columns.known_lag_records[index]) if columns.partitions_known[index] else None,
         "partitions_unknown": _count(columns.partitions_unknown[index]) if is_counted else None,
+        "assignor": facts.assignor,
+        "coordinator": facts.coordinator,
+        "epoch": facts.epoch,
+        "subscribed": None if facts.subscribed is None else sorted(facts.subscribed),
+        "rebalances": _rebalances(columns.rebalances, index),
+        "abandoned_topics": _abandoned(cluster, index) if columns.abandoned[index] else [],
     }
     if not partitions:
         values["over_objective"] = _OVER_OBJECTIVE[int(columns.over_objective[index])]
@@ -167,9 +193,42 @@ def _consumers(cluster: ClusterReport, *, partitions: bool) -> Iterator[Object]:
         yield consumer_json(cluster, index, partitions=partitions)
 
 
+def _rebalances(columns: RebalanceColumns, index: int) -> Object | None:
+    if columns.count[index] < 0:
+        return None
+    return {
+        "count": int(columns.count[index]),
+        "exact": bool(columns.exact[index]),
+        "seconds": _number(columns.seconds[index]),
+        "seconds_bound": _number(columns.seconds_bound[index]),
+    }
+
+
+def _abandoned(cluster: ClusterReport, index: int) -> list[Object]:
+    """Return the topics it no longer reads, each with its own lag."""
+    rows, positions = cluster.consumer_topics, cluster.positions
+    first, end = np.searchsorted(rows.consumer, [index, index + 1])
+    mine = slice(int(positions.layout.starts[index]), int(positions.layout.starts[index + 1]))
+    topic = cluster.partitions.layout.topic[positions.layout.row[mine]]
+    return [
+        _abandoned_topic(cluster.partitions.layout.topics[number], lag, positions.why[mine][topic == number])
+        for number, lag, mark in zip(
+            rows.topic[first:end].tolist(), rows.lag_records[first:end], rows.abandoned[first:end], strict=True
+        )
+        if mark == 1
+    ]
+
+
+def _abandoned_topic(name: str, lag: Any, why: npt.NDArray[np.int16]) -> Object:
+    records = _count(lag)
+    reasons = {"lag_records": why_text(int(why[why != 0][0]))} if records is None else {}
+    return {"topic": name, "partitions": len(why), "lag_records": records, "unknown": reasons}
+
+
 def _consumer_reasons(cluster: ClusterReport, index: int) -> dict[str, str]:
     columns, facts = cluster.consumers, cluster.groups[index]
     group = _group_reason(facts)
+    of_members = _NO_MEMBERS if columns.members[index] == 0 and not facts.why else group
     records, seconds = why_text(int(columns.why[index])), why_text(int(columns.why_seconds[index]))
     counted = why_text(facts.why) if facts.why else records
     return {
@@ -183,9 +242,15 @@ def _consumer_reasons(cluster: ClusterReport, index: int) -> dict[str, str]:
         "lag_seconds_bound": seconds,
         "basis": seconds,
         "over_objective": seconds,
-        "lost_records": records,
+        # The broker may tell a share group's lag where the log itself could not be read.
+        "lost_records": records or why_text(Why.PART_UNKNOWN),
         "known_lag_records": counted,
         "partitions_unknown": counted,
+        "assignor": of_members,
+        "coordinator": group,
+        "epoch": _NO_EPOCH if facts.protocol == "classic" and not facts.why else group,
+        "subscribed": _NOT_SUBSCRIBED if of_members == _NOT_TOLD else of_members,
+        "rebalances": group,
     }
 
 
@@ -237,6 +302,7 @@ def _spark_reasons(facts: SparkFacts | None) -> dict[str, str]:
 def _partitions(cluster: ClusterReport, index: int) -> list[Object]:
     layout, report, ends = cluster.positions.layout, cluster.positions, cluster.partitions
     facts, spark = cluster.groups[index], cluster.spark.get(index)
+    owners = {owned: owner for owner in facts.owners for owned in owner.assigned}
     mine = slice(int(layout.starts[index]), int(layout.starts[index + 1]))
     row = layout.row[mine]
     keys = [ends.layout.key(each) for each in row.tolist()]
@@ -255,6 +321,8 @@ def _partitions(cluster: ClusterReport, index: int) -> list[Object]:
         "assumed": report.assumed[mine].tolist(),
         "health": [HEALTHS[health].value for health in report.health[mine].tolist()],
         "member": [facts.assigned.get(key) for key in keys],
+        "owner": [_owner(owners.get(key)) for key in keys],
+        "abandoned": report.abandoned[mine].tolist(),
     }
     if spark is not None:
         columns["planned"] = [spark.query.planned.get(key) for key in keys]
@@ -264,6 +332,12 @@ def _partitions(cluster: ClusterReport, index: int) -> list[Object]:
         _partition(dict(zip(columns, values, strict=True)), facts, why)
         for values, why in zip(zip(*columns.values(), strict=True), zip(*whys, strict=True), strict=True)
     ]
+
+
+def _owner(member: Member | None) -> Object | None:
+    if member is None:
+        return None
+    return {"member_id": member.member_id, "client_id": member.client_id, "host": member.host}
 
 
 def _partition(values: Object, facts: GroupFacts, why: tuple[int, ...]) -> Object:
@@ -287,11 +361,12 @@ def _partition_reasons(facts: GroupFacts, why_end: int, why_lag: int, why_second
         # The lag of an empty partition is known without a commit, and then has no reason.
         "committed": lag or why_text(Why.NO_COMMIT),
         "lag_records": lag,
-        "lost_records": lag,
+        "lost_records": lag or end,
         "lag_seconds": seconds,
         "lag_seconds_bound": seconds,
         "basis": seconds,
         "member": member,
+        "owner": member,
         "planned": _NOT_IN_FLIGHT,
         "reported": _NOT_REPORTED,
     }

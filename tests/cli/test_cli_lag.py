@@ -14,8 +14,8 @@ from snapshots import group, kafka_snapshot
 
 from monitor.cli.consumers import BAD, age_cell, is_bad
 from monitor.cli.lag import CSV_COLUMNS
-from monitor.cli.output import Cell, Column, Table, age_text, names_text, plain_lines, printable, rich_table
-from monitor.model import Failure, GroupFacts, Health, TopicPartition, Why
+from monitor.cli.output import Cell, Column, Table, age_text, fit, names_text, plain_lines, printable, rich_table
+from monitor.model import Failure, GroupFacts, Health, Member, TopicPartition, Why
 
 AT = 1_795_000_000.0
 ENDS = {("orders", 0): (0, 100), ("orders", 1): (0, 100), ("other", 0): (0, 10)}
@@ -70,6 +70,45 @@ def test_partitions_are_shown_when_asked(lag):
         "billing   orders     0        100  100    0     0 s  ok",
         "billing   orders     1         90  100   10  10.0 s  ok",
     ] == result.stdout.splitlines()
+
+
+def reader_of_orders(**kw):
+    """A live group that subscribes to orders alone; one member has it all."""
+    owner = Member("member-1", "client-1", "/10.0.0.7", assigned=(TopicPartition("orders", 0),))
+    return GroupFacts(
+        group("g"), "Stable", "classic", members=1, observed_at=AT, owners=(owner,), subscribed=frozenset({"orders"}),
+        assigned={TopicPartition("orders", 0): "client-1"}, described_at=AT, **kw,
+    )  # fmt: skip
+
+
+LEFT = {"g": {("orders", 0): 100, ("other", 0): 3}}
+
+
+def test_abandoned_topics_are_told_and_count_for_nothing(lag):
+    """The lag is that of what is read; a line below names what is not, with the records that wait there."""
+    states = {"g": reader_of_orders()}
+    result = lag("--partitions", snapshot=kafka_snapshot(ENDS, LEFT, at=AT, states=states))
+
+    assert 0 == result.exit_code
+    assert [
+        "CONSUMER  HEALTH  LAG  AGE  MEMBERS",
+        "g         ok        0  0 s        1",
+        "",
+        "CONSUMER  TOPIC   PART  COMMITTED  END  LAG    AGE  HEALTH     MEMBER",
+        "g         orders     0        100  100    0    0 s  ok         client-1",
+        "g         other      0          3   10    7  7.0 s  abandoned",
+        "",
+        "g: abandoned other (7 records)",
+    ] == result.stdout.splitlines()
+
+
+def test_an_abandoned_topic_that_cannot_be_read_says_so(lag):
+    """How many records wait there is unknown, and the consumer's own lag is not."""
+    ends = {**ENDS, ("other", 0): Why.NO_LEADER}
+    result = lag(snapshot=kafka_snapshot(ends, LEFT, at=AT, states={"g": reader_of_orders()}))
+
+    assert "g: abandoned other (?)" == result.stdout.splitlines()[-1]
+    assert "g         ok        0  0 s        1" in result.stdout
 
 
 def test_partitions_have_their_member_and_the_reason_of_an_unknown(lag):
@@ -181,6 +220,24 @@ def test_the_terminal_table_fits(width):
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert name == "".join(line.replace("1,234", "").strip() for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("width", "cells", "notes"),
+    [
+        pytest.param(40, ["a long reason", "", "a long reason"], [], id="there is room"),
+        pytest.param(12, ["1", "", "1"], ["1: a long reason"], id="too narrow"),
+    ],
+)
+def test_reasons_stand_below_a_table_that_is_too_wide(width, cells, notes):
+    """A column of sentences would be folded to a word a line: then each is told once, and numbered."""
+    columns = (Column("A"), Column("WHY", is_sentence=True))
+    reasons = ["a long reason", "", "a long reason"]
+
+    table, below = fit(Table(columns, [[Cell("x"), Cell(reason)] for reason in reasons]), width)
+
+    assert cells == [row[1].text for row in table.rows]
+    assert notes == below
 
 
 def test_markup_in_names_is_text():
@@ -379,6 +436,17 @@ def test_csv_has_a_line_a_partition(lag):
     assert "lag_records: no offset committed yet" in no_commit["unknown"]
     assert ("unknown", "", "") == (gone["health"], gone["topic"], gone["lag_records"])
     assert 3 == len(rows)
+
+
+def test_csv_says_who_owns_and_what_is_abandoned(lag):
+    """Columns that came later stand at the end."""
+    result = lag("-o", "csv", snapshot=kafka_snapshot(ENDS, LEFT, at=AT, states={"g": reader_of_orders()}))
+
+    orders, other = csv.DictReader(io.StringIO(result.stdout))
+    assert ("false", "client-1", "member-1", "/10.0.0.7") == tuple(
+        orders[name] for name in ("abandoned", "member", "member_id", "host")
+    )
+    assert ("true", "7", "", "") == tuple(other[name] for name in ("abandoned", "lag_records", "member_id", "host"))
 
 
 # --- words --------------------------------------------------------------------------------------------------------

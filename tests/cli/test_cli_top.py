@@ -118,6 +118,13 @@ def test_the_screen_has_room(height):
     assert any("could not be read" in line for line in lines)
 
 
+def test_the_screen_shows_what_was_found():
+    """Findings stand below, as failures do."""
+    lines = drawn(report({"g": 200}))
+
+    assert "beyond_end: g on orders/0: committed offset 200 lies beyond the log end 100" == lines[-1].rstrip()
+
+
 def test_the_screen_of_nothing():
     """A cluster without consumers, or one that broke, is a status line."""
     empty = report({})

@@ -13,10 +13,11 @@ from snapshots import group, kafka_snapshot
 
 from monitor.derive.history import History
 from monitor.derive.report import derive, observe
-from monitor.model import Basis, Consumer, Finding, GroupFacts, Kind, Report, TopicPartition, Why
+from monitor.model import Basis, Change, Consumer, Finding, GroupFacts, Kind, Member, Report, TopicPartition, Why
 from monitor.publish.report_json import consumer_json, dump, find, json_pieces, report_json
 
-# The keys of the example in the contracts, in its order; ``unknown`` also beside a topic's null rate.
+# The keys of the example in the contracts, in its order, and what was added since; ``unknown`` also beside a topic's
+# null rate.
 REPORT = ["at", "clusters"]
 CLUSTER = ["name", "up", "sources", "topics", "consumers", "findings", "failures"]
 SOURCE = ["source", "observed_at", "up"]
@@ -25,12 +26,13 @@ CONSUMER = [
     "kind", "name", "state", "protocol", "members", "observed_at",
     "health", "evidence", "objective_seconds", "records_per_second",
     "lag_records", "lag_seconds", "lag_seconds_bound", "basis", "assumed",
-    "lost_records", "known_lag_records", "partitions_unknown", "unknown",
+    "lost_records", "known_lag_records", "partitions_unknown",
+    "assignor", "coordinator", "epoch", "subscribed", "rebalances", "abandoned_topics", "unknown",
 ]  # fmt: skip
 PARTITION = [
     "topic", "partition", "log_start", "log_end", "last_stable", "committed",
     "lag_records", "lost_records", "lag_seconds", "lag_seconds_bound", "basis", "assumed",
-    "health", "member",
+    "health", "member", "owner", "abandoned",
 ]  # fmt: skip
 SPARK = [
     "query_id", "batch_id", "last_batch_duration_seconds", "trigger_interval_seconds",
@@ -157,12 +159,138 @@ def test_no_cluster_yet_has_no_time():
 
 
 def test_a_finding_names_its_topic():
-    """A finding has kind, topic and text, and nothing else."""
-    cluster = replace(one({P0: (0, 1)}, {"g": {P0: 1}}), findings=(Finding("recreated", "orders is new", "orders", 0),))
+    """Kind, topic and text are always there; what was, what is, whom and when it is about only where it applies."""
+    changes = (Change(0, 90, 10),)
+    findings = (
+        Finding("incomplete", "may not see everything"),
+        Finding("recreated", "orders is new", "orders", seen_at=1_795_000_000.5, changes=(Change(None, "A", "B"),)),
+        Finding("rewound", "g was set back", "orders", 0, group("g"), 1_795_000_000.0, 80, changes),
+    )
+    cluster = replace(one({P0: (0, 1)}, {"g": {P0: 1}}), findings=findings)
 
-    assert [{"kind": "recreated", "topic": "orders", "text": "orders is new"}] == report_json(report_of(cluster))[
-        "clusters"
-    ][0]["findings"]
+    told = report_json(report_of(cluster))["clusters"][0]["findings"]
+
+    assert [
+        {"kind": "incomplete", "topic": None, "text": "may not see everything"},
+        {
+            "kind": "recreated",
+            "topic": "orders",
+            "text": "orders is new",
+            "seen_at": "2026-11-18T11:06:40.500Z",
+            "changes": [{"old": "A", "new": "B"}],
+        },
+        {
+            "kind": "rewound",
+            "topic": "orders",
+            "text": "g was set back",
+            "partition": 0,
+            "consumer": {"kind": "group", "name": "g"},
+            "seen_at": "2026-11-18T11:06:40.000Z",
+            "records": 80,
+            "changes": [{"partition": 0, "old": 90, "new": 10}],
+        },
+    ] == told
+
+
+def described(**kw):
+    """Facts of a group with a member on each of two partitions."""
+    owners = tuple(
+        Member(f"member-{i}", f"client-{i}", f"/10.0.0.{i}", assigned=(TopicPartition(*key),))
+        for i, key in enumerate((P0, P1))
+    )
+    values = {
+        "state": "Stable", "protocol": "consumer", "members": 2, "owners": owners, "assignor": "uniform", "epoch": 7,
+        "assigned": {where: owner.client_id for owner in owners for where in owner.assigned},
+        "coordinator": 3, "subscribed": frozenset({"orders", "a"}), "described_at": 1000.0, **kw,
+    }  # fmt: skip
+    return GroupFacts(group("g"), **values)
+
+
+def test_members_are_told_with_owner_and_host():
+    """Who has a partition, by member, client and host; who assigns, who coordinates, what is subscribed to."""
+    consumer = consumer_json(one({P0: (0, 1), P1: (0, 1)}, {"g": {P0: 1, P1: 1}}, states={"g": described()}), 0)
+
+    assert ("uniform", 3, 7, ["a", "orders"]) == tuple(
+        consumer[name] for name in ("assignor", "coordinator", "epoch", "subscribed")
+    )
+    assert {"count": 0, "exact": True, "seconds": 0.0, "seconds_bound": 0.0} == consumer["rebalances"]
+    assert {"member_id": "member-1", "client_id": "client-1", "host": "/10.0.0.1"} == consumer["partitions"][1]["owner"]
+    assert "client-1" == consumer["partitions"][1]["member"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "reasons"),
+    [
+        pytest.param(
+            GroupFacts(group("g"), "Empty", "consumer", members=0),
+            {"assignor": "it has no members", "subscribed": "it has no members", "epoch": "the broker did not tell"},
+            id="an empty group",
+        ),
+        pytest.param(
+            described(protocol="classic", epoch=None, subscribed=None),
+            {
+                "epoch": "the classic protocol has none",
+                "subscribed": "what its members subscribe to is not told, or cannot be told from outside",
+            },
+            id="a classic group with members that subscribe to a pattern",
+        ),
+        pytest.param(
+            GroupFacts(group("g"), why=30),
+            dict.fromkeys(
+                ("assignor", "coordinator", "epoch", "subscribed", "rebalances"),
+                "the broker answered GROUP_AUTHORIZATION_FAILED",
+            ),
+            id="not allowed to read it",
+        ),
+    ],
+)
+def test_what_a_group_does_not_tell_has_its_reason(facts, reasons):
+    """Each null under its own name."""
+    consumer = consumer_json(one({P0: (0, 1)}, {"g": {P0: 1}}, states={"g": facts}), 0)
+
+    assert reasons == {name: consumer["unknown"][name] for name in reasons}
+
+
+@pytest.mark.parametrize("partitions", [True, False])
+def test_abandoned_topics_stand_apart(partitions):
+    """Shown with their own lag, marked, and no part of the sum; unknown with the reason."""
+    ends = {P0: (0, 100), ("old", 0): (0, 500), ("older", 0): Why.NO_LEADER}
+    commits = {P0: 90, ("old", 0): 200, ("older", 0): 5}
+    cluster = one(ends, {"g": commits}, states={"g": described(subscribed=frozenset({"orders"}))})
+    consumer = consumer_json(cluster, 0, partitions=partitions)
+
+    assert (10, 0) == (consumer["lag_records"], consumer["partitions_unknown"])
+    assert [
+        {"topic": "old", "partitions": 1, "lag_records": 300, "unknown": {}},
+        {
+            "topic": "older",
+            "partitions": 1,
+            "lag_records": None,
+            "unknown": {"lag_records": "the partition has no leader"},
+        },
+    ] == consumer["abandoned_topics"]
+    if partitions:
+        marks = {each["topic"]: each["abandoned"] for each in consumer["partitions"]}
+        assert {"orders": False, "old": True, "older": True} == marks
+
+
+def test_a_share_group_whose_log_is_unread_has_a_lag():
+    """The broker tells how many records wait; how many were lost is then unknown, for the leader's reason."""
+    cluster = one({P0: Why.NO_LEADER}, {"s": {P0: 4}}, said={"s": {P0: 7}})
+    consumer = consumer_json(cluster, 0)
+
+    assert (7, None) == (consumer["lag_records"], consumer["lost_records"])
+    assert "the partition has no leader" == consumer["partitions"][0]["unknown"]["lost_records"]
+    assert "share groups: the broker tells how many records wait, not since when" == consumer["unknown"]["lag_seconds"]
+
+
+def test_a_source_says_how_often_it_is_read():
+    """Where the settings say it."""
+    history = History()
+    seen = observe(kafka_snapshot({P0: (0, 1)}, {"g": {P0: 1}}), None, history)
+    cluster = derive(seen, history, lambda _: 300.0, interval_seconds=10.0)
+
+    assert 10.0 == report_json(report_of(cluster))["clusters"][0]["sources"][0]["interval_seconds"]
 
 
 @pytest.mark.parametrize(
@@ -245,6 +373,7 @@ FACTS = st.sampled_from(
         member("g", members=0, state="Empty"),
         member("g", members=None, state=None),
         member("g", assigned={TopicPartition("a", 0): "client-1"}),
+        member("g", subscribed=frozenset("a"), described_at=1.0, epoch=3),
         GroupFacts(group("g"), why=30),
     ]
 )
@@ -265,6 +394,7 @@ def test_every_null_has_a_reason_and_no_reason_is_without_its_null(cluster, part
     (document,) = report_json(report_of(cluster), partitions=partitions)["clusters"]
     objects = [*document["topics"], *document["consumers"]]
     objects += [each for consumer in document["consumers"] for each in consumer.get("partitions", [])]
+    objects += [each for consumer in document["consumers"] for each in consumer["abandoned_topics"]]
 
     for values in objects:
         assert nulls(values) == set(values["unknown"])
@@ -273,9 +403,12 @@ def test_every_null_has_a_reason_and_no_reason_is_without_its_null(cluster, part
 
 @given(clusters())
 def test_sums_are_those_of_the_partitions(cluster):
-    """A sum is known only if all its parts are; what is known of it is the sum of the known parts."""
+    """A sum is known only if all its parts are; what is known of it is the sum of the known parts.
+
+    Abandoned partitions are none of its parts.
+    """
     for consumer in report_json(report_of(cluster))["clusters"][0]["consumers"]:
-        lags = [each["lag_records"] for each in consumer["partitions"]]
+        lags = [each["lag_records"] for each in consumer["partitions"] if not each["abandoned"]]
         known = [lag for lag in lags if lag is not None]
         if consumer["lag_records"] is not None:
             assert sum(lags) == consumer["lag_records"] == consumer["known_lag_records"]
