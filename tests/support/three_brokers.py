@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import re
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -56,6 +58,15 @@ PATIENCE_SECONDS = 120.0
 LIST_GROUPS, OFFSET_FETCH, LIST_OFFSETS, METADATA = 16, 9, 2, 3
 
 MILLISECOND = 0.001
+TAKEOVER_SECONDS = 5.0
+TAKEOVER_COMMITS = 5
+"""How long after a takeover a coordinator may lag behind what its predecessor acknowledged, and by how many commits.
+
+It answers up to its high watermark, which it learns from its followers: for about a second after a kill it tells any
+client offsets older than those acknowledged before, without an error. ``_Memory`` in monitor/observe/kafka/offsets.py
+catches those older than what the monitor itself had read; the others are allowed here, and counted (``behind``).
+"""
+
 ROUNDED_SECONDS = 2 * MILLISECOND
 """Times in the report are cut to milliseconds."""
 
@@ -120,6 +131,7 @@ class Mover:
     live: Callable[[], Collection[int]]
     acknowledged: dict[TopicPartition, int] = field(default_factory=dict)
     attempted: dict[TopicPartition, int] = field(default_factory=dict)
+    recent: deque[dict[TopicPartition, int]] = field(default_factory=lambda: deque(maxlen=TAKEOVER_COMMITS))
 
     async def run(self) -> None:
         while True:
@@ -129,6 +141,7 @@ class Mover:
             }
             while not await self._commit():
                 await asyncio.sleep(COMMIT_EVERY_SECONDS)
+            self.recent.append(self.acknowledged)
             self.acknowledged = dict(self.attempted)
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
 
@@ -146,6 +159,7 @@ class Member:
 
     bootstrap: str
     acknowledged: dict[TopicPartition, int] = field(default_factory=dict)
+    recent: deque[dict[TopicPartition, int]] = field(default_factory=lambda: deque(maxlen=TAKEOVER_COMMITS))
     replaced: int = 0
     consumer: Consumer = field(init=False)
 
@@ -175,9 +189,11 @@ class Member:
 
     def note(self) -> dict[TopicPartition, int]:
         """Return the highest offset of each partition that was acknowledged so far."""
-        for where, offset in self.consumer.committed.items():
-            self.acknowledged[where] = max(offset, self.acknowledged.get(where, 0))
-        return dict(self.acknowledged)
+        known, committed = self.acknowledged, self.consumer.committed
+        if any(offset > known.get(where, 0) for where, offset in committed.items()):
+            self.recent.append(known)
+            self.acknowledged = {**known, **{where: max(at, known.get(where, 0)) for where, at in committed.items()}}
+        return self.acknowledged
 
 
 class MonitorProcess:
@@ -256,7 +272,13 @@ class ThreeBrokers:
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds
         self._heap_mb = heap_mb
-        self._began = 0.0
+        self._began, self._started = 0.0, time.monotonic()
+        self.behind = 0
+        """Cycles with an offset as old as a coordinator may be that has just taken over."""
+        self._coordinators: dict[str, int] = {}
+        self._moved_at: dict[str, float] = {}
+        self.trail: deque[str] = deque(maxlen=12)
+        """The last things that happened, for whoever has to understand a failure."""
         self._stopping: dict[int, asyncio.Task[None]] = {}
         self._closing = contextlib.AsyncExitStack()
 
@@ -382,21 +404,25 @@ class ThreeBrokers:
 
     async def kill(self, node: int) -> None:
         """End a broker as kill -9 does."""
+        self._note(f"kill {node}")
         self._take_away(node)
         self.node(node).kill()
 
     async def freeze(self, node: int) -> None:
         """Stop a broker where it is (SIGSTOP)."""
+        self._note(f"freeze {node}")
         self._take_away(node)
         self.node(node).pause()
 
     async def shut_down(self, node: int) -> None:
         """Tell a broker to end in order, and do not wait: it hands over what it leads before it goes."""
+        self._note(f"shut down {node}")
         self.away.add(node)
         self._stopping[node] = asyncio.create_task(self.node(node).stop())
 
     async def bring_back(self, node: int) -> None:
         """Thaw a broker or start it again, and return when it answers."""
+        self._note(f"bring back {node}")
         self.blocked.discard(node)
         if node in self._stopping:
             await self._stopping.pop(node)
@@ -410,26 +436,31 @@ class ThreeBrokers:
 
     async def cut(self, node: int) -> None:
         """Reset every connection of the monitor to a broker."""
+        self._note(f"cut {node}")
         self.proxies[node].cut()
         self.blocked.add(node)
 
     async def silence(self, node: int) -> None:
         """Let nothing pass between the monitor and a broker."""
+        self._note(f"silence {node}")
         self.proxies[node].silence()
         self.blocked.add(node)
 
     async def slow(self, node: int) -> None:
         """Let everything between the monitor and a broker take longer, well within its timeout."""
+        self._note(f"slow {node}")
         self.proxies[node].slow(0.1)
 
     async def mend(self, node: int) -> None:
         """Let the monitor reach a broker again."""
+        self._note(f"mend {node}")
         self.proxies[node].open()
         if node not in self.away:
             self.blocked.discard(node)
 
     async def empty(self, node: int) -> set[TopicPartition]:
         """Have everything that a broker leads or coordinates move to the two others; return what moves."""
+        self._note(f"empty {node}")
         standing = await self.standing()
         to = [other for other in (1, 2, 3) if other != node]
         moving = {}
@@ -465,6 +496,28 @@ class ThreeBrokers:
         # Nobody commits what is not there to be read.
         committed[MEMBER] = {where: (read.get(where, 0), written[where][1]) for where in live}
         return Bounds(ends, committed)
+
+    def _before_takeover(self, bounds: Bounds, groups: Collection[str]) -> Bounds:
+        """Return bounds that let some groups be as old as their coordinator may be after a takeover."""
+        older = {MOVER: self.mover.recent, MEMBER: self.member.recent}
+        committed = {
+            group: {where: (min(low, older[group][0].get(where, 0)), high) for where, (low, high) in found.items()}
+            if group in groups and older.get(group)
+            else found
+            for group, found in bounds.committed.items()
+        }
+        return Bounds(bounds.ends, committed)
+
+    async def _taken_over(self) -> set[str]:
+        """Return the groups whose coordinator is new, or not told."""
+        now, live = time.monotonic(), self.live()
+        for group in (MOVER, MEMBER):
+            node = await self.witness.coordinator(group, live)
+            if node is None or node != self._coordinators.get(group):
+                self._moved_at[group] = now
+            if node is not None:
+                self._coordinators[group] = node
+        return {group for group, at in self._moved_at.items() if now - at < TAKEOVER_SECONDS}
 
     def record_time(self, where: TopicPartition, offset: int) -> float | None:
         """Return the timestamp of a record in seconds since the epoch, None where the loads know of none."""
@@ -531,6 +584,7 @@ class ThreeBrokers:
         async def nothing() -> None:
             pass
 
+        await self._taken_over()
         blocked, unreadable = set(self.blocked), await self._unreadable(self.blocked)
         before, began = self.bounds(), time.time()
         done = await self.monitor.cycle(strike, fault or nothing, measure=measure)
@@ -542,10 +596,19 @@ class ThreeBrokers:
             before, after, done["requests"], done.get("measured"),
         )  # fmt: skip
         wrong = list(faults_of(cycle, self.record_time))
+        taken_over = await self._taken_over()
+        if wrong and taken_over:
+            allowed = dataclasses.replace(cycle, before=self._before_takeover(before, taken_over))
+            said, wrong = wrong, list(faults_of(allowed, self.record_time))
+            self.behind += len(wrong) < len(said)
         unreadable &= await self._unreadable(blocked & self.blocked)
         wrong += [f"{group} on {where} is known and its broker was away" for group, where in unreadable - cycle.unknown]
-        assert not wrong, f"cycle {cycle.number}: {len(wrong)} wrong: " + "; ".join(wrong[:8])
+        self._note(f"cycle {cycle.number}, {cycle.seconds:.2f} s, {len(cycle.unknown)} unknown")
+        assert not wrong, f"{len(wrong)} wrong: {'; '.join(wrong[:8])}; what happened: {'; '.join(self.trail)}"
         return cycle
+
+    def _note(self, what: str) -> None:
+        self.trail.append(f"{time.monotonic() - self._started:.2f} s {what}")
 
     async def _unreadable(self, blocked: Collection[int]) -> set[tuple[str, TopicPartition]]:
         """Return the positions that cannot be read without one of these brokers, in the eyes of all that live."""
@@ -682,7 +745,7 @@ def _freshness(cycle: Cycle, consumer: Mapping[str, Any]) -> Iterator[str]:
 
 def _up(cycle: Cycle) -> Iterator[str]:
     up, failures = cycle.cluster["up"], cycle.cluster["failures"]
-    if up and (cycle.unknown or failures):
+    if up and cycle.unknown:  # a failure alone may be of something that lag does not depend on, such as a look-up
         yield f"up with {len(cycle.unknown)} positions unknown and {len(failures)} failures"
     if not up and not failures:
         yield "not up, and no failure says why"

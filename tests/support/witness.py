@@ -81,6 +81,13 @@ class Witness:
 
         return await self._first(live, ask)
 
+    async def coordinator(self, group: str, live: Collection[int]) -> int | None:
+        """Return who coordinates a group, None if nobody tells."""
+        try:
+            return (await self._first(live, lambda node: self._coordinators(node, (group,))))[group]
+        except NotToldError:
+            return None
+
     async def committed(self, node: int, groups: Iterable[str]) -> dict[str, dict[TopicPartition, int]]:
         """Return what a coordinator says that groups have committed."""
         wanted = tuple(fetch_request.OffsetFetchRequestGroup(group_id=group, topics=None) for group in groups)
