@@ -139,6 +139,7 @@ def test_errors_and_reprs_hide_secrets():
 
     assert "hunter2" not in str(caught.value)
     assert "hunter2" not in repr(Sasl.model_validate(SASL))
+    assert "hunter2" not in repr(Sasl(mechanism="OAUTHBEARER", client_id="me", client_secret="hunter2"))
 
 
 def test_settings_do_not_change():

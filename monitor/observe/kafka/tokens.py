@@ -1,10 +1,11 @@
 """Tokens for OAUTHBEARER: of an endpoint, for client credentials (RFC 6749, 4.4), or of a file that others renew.
 
 One token serves all brokers of a cluster. That of an endpoint is used for four fifths of its life, which the answer
-tells (``expires_in``), else the token itself (a JWT's ``exp``, RFC 7519); one that tells neither is used for one
-log-in. The endpoint is asked when a broker wants a log-in and never twice at once, and it is given its time even when
-whoever asked first gives up. A file is read at each log-in. A token that a broker refused is not used again; after one
-that had been kept for a while, and whose key may have been replaced since, a new one is worth another log-in.
+tells (``expires_in``), else the token itself (a JWT's ``exp``, RFC 7519); for the rest of it, while no new one is to be
+had. One that tells neither is used for one log-in. The endpoint is asked when a broker wants a log-in and never twice
+at once, and it is given its time even when whoever asked first gives up. A file is read at each log-in. A token that a
+broker refused is not used again; after one that had been kept for a while, and whose key may have been replaced since,
+a new one is worth another log-in.
 
 Whatever goes wrong is a TransportError in one line, without the secret and without the token.
 """
@@ -126,8 +127,13 @@ class FileTokens:
 class _Held:
     text: str = field(repr=False)
     asked_at: float
-    until: float
-    """Up to when it is used; both times are the event loop's."""
+    """Time of the event loop."""
+    seconds: float
+    """How long it is good from then on, 0 if unknown."""
+
+    def is_good(self, at: float, share: float = 1.0) -> bool:
+        """Return whether a share of its life is not over at a time."""
+        return at < self.asked_at + share * self.seconds
 
 
 def _now() -> float:
@@ -157,13 +163,18 @@ class EndpointTokens:
     async def token(self) -> str:
         """Return the kept token, or ask for a new one, together with whoever asks meanwhile; see Tokens."""
         held = self._held
-        if held is None or self._clock() >= held.until:
-            if self._asking is None:
-                self._asking = asyncio.create_task(self._ask(), name="token")
-                self._asking.add_done_callback(self._asked)
+        if held is not None and held.is_good(self._clock(), USED_SHARE):
+            return held.text
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask(), name="token")
+            self._asking.add_done_callback(self._asked)
+        try:
             # Shielded: others may wait for the same answer when this log-in is given up.
-            held = await asyncio.shield(self._asking)
-        return held.text
+            return (await asyncio.shield(self._asking)).text
+        except TransportError:
+            if held is None or not held.is_good(self._clock()):
+                raise
+            return held.text
 
     def refused(self, token: str) -> bool:
         """Forget the token; see Tokens."""
@@ -217,7 +228,7 @@ class EndpointTokens:
             text = f"{self._name} could not be asked: {_reason(exc)}: check token_endpoint and that it runs"
             raise _failure(text) from exc
         text, seconds = self._understand(response.status, response.content_type, content)
-        return _Held(text, asked_at, asked_at + USED_SHARE * seconds)
+        return _Held(text, asked_at, seconds)
 
     def _understand(self, status: int, kind: str, content: bytes) -> tuple[str, float]:
         """Return the token in an answer and for how many seconds it is good, 0 if that is not known."""

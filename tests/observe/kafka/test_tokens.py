@@ -108,6 +108,19 @@ async def test_a_token_is_kept_for_four_fifths_of_its_life(endpoint):
     assert 2 == endpoint.asked
 
 
+async def test_while_the_endpoint_is_away_a_token_is_used_to_its_end(endpoint):
+    """In the last fifth of its life a new one is asked for; while there is none, the old one lets in."""
+    endpoint.seconds, clock = 100, Clock()
+    source = EndpointTokens(login(endpoint.url), LONG, clock)
+    first = await source.token()
+    answers(endpoint, "", status=503)
+
+    clock.at += 99.9
+    assert (first, 2) == (await source.token(), endpoint.asked)
+    clock.at += 0.2
+    assert "answered 503 instead of a token" in await failure(source)
+
+
 @pytest.mark.parametrize(
     ("says", "seconds"),
     [
@@ -196,8 +209,8 @@ async def test_a_request_is_ended_with_its_source(endpoint):
 
     await source.close()
 
-    assert await asyncio.gather(waiting, return_exceptions=True)
     assert [] == [task for task in asyncio.all_tasks() if task.get_name() == "token"]
+    assert await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_after_a_failure_the_endpoint_is_asked_again(endpoint):
@@ -283,7 +296,6 @@ async def test_an_endpoint_that_is_down():
     said = await failure(EndpointTokens(login(url), LONG))
 
     name = url.partition("?")[0]
-    assert f"token endpoint {name} could not be asked: Connect call failed" in said or "refused" in said
     assert said.startswith(f"token endpoint {name} could not be asked: ")
     assert said.endswith(f": {RUNS_HINT}")
 
@@ -296,7 +308,8 @@ async def test_a_silent_endpoint(endpoint):
 
     endpoint.answer = never
 
-    said = await failure(EndpointTokens(login(endpoint.url), 0.1))
+    async with asyncio.timeout(LONG):
+        said = await failure(EndpointTokens(login(endpoint.url), 0.1))
 
     assert f"token endpoint {endpoint.url} did not answer within 0.08 s: check that it runs" == said
 

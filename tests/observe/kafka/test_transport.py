@@ -392,9 +392,10 @@ async def test_a_connection_that_somebody_made_meanwhile_stays(transport, cluste
     cluster.fail("ListGroups", Hang())
     waiting = asyncio.ensure_future(transport.send(address, GROUPS))
     await cluster.asked("ListGroups")
-    transport.drop(address)  # as a caller does whose time is up
+    old = transport._connections.pop(address)
     made = await transport._connection(address)
 
+    old.close()
     with pytest.raises(TransportError):
         await waiting
 
