@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from expositions import EVERYTHING, Cluster, cycles, metrics, ours, read, values, whole
+from expositions import EVERYTHING, Cluster, crowded_cycles, cycles, metrics, ours, read, values, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapshots import group
@@ -168,6 +168,19 @@ def test_those_that_lag_most_are_exact():
     assert {("a", "t", "1"): 70, ("b", "t", "0"): 70, ("b", "t", "1"): 900} == shown(text)
     assert {"a": 5, "b": 70} == {pair[0]: of["rest"] for pair, of in by_pair(ours(text), LAG).items()}
     assert [3 + 1] == values(text, "streamgauge_dropped_series")  # and the age of the one that has read everything
+
+
+def test_without_any_exact_position_the_rest_is_the_lag_by_topic():
+    """Each consumer and topic has its own."""
+    ends = {(topic, p): (0, 100) for topic in "st" for p in range(3)}
+    commits = {name: {key: 90 - 10 * n - key[1] for key in ends} for n, name in enumerate("abc")}
+    found = ours(Exposition(Metrics(max_positions=0)).render(whole(Cluster().report(ends, commits))).plain)
+
+    rests = {(name, topic): {"rest": 33 + 30 * n} for n, name in enumerate("abc") for topic in "st"}
+    assert rests == by_pair(found, LAG)
+    assert sorted(each["rest"] for each in rests.values()) == sorted(
+        value for (name, _), value in found.items() if name == "streamgauge_consumer_topic_lag_records"
+    )
 
 
 def test_an_unknown_part_makes_the_rest_unknown_until_it_is_back():
@@ -328,7 +341,7 @@ def keys(layout):
     return [(layout.consumers[c], layout.partitions.key(r)) for c, r in zip(layout.consumer, layout.row, strict=True)]
 
 
-@given(cycles(), st.data())
+@given(crowded_cycles() | cycles(), st.data())
 @settings(deadline=None, max_examples=30)
 def test_members_are_carried_to_their_new_rows(told, data):
     """By name of consumer and topic and number of partition, wherever the rows went."""
@@ -381,7 +394,7 @@ def test_what_fits_is_left_alone(savings, fixed, limit, later):
         assert total - saved(savings, again) <= ROOM * later
 
 
-@given(st.lists(cycles(), min_size=1, max_size=2), st.integers(1, 300), metrics(**UNCAPPED))
+@given(st.lists(crowded_cycles() | cycles(), min_size=1, max_size=2), st.integers(1, 300), metrics(**UNCAPPED))
 @settings(deadline=None, max_examples=25)
 def test_the_whole_answer_is_capped(clusters, limit, everything):
     """No more series than allowed, unless consumers alone are more; the same as without cap, less what is counted."""

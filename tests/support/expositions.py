@@ -109,3 +109,26 @@ def cycles(draw, reasons=REASONS):
             )
         told.append({"ends": ends, "commits": commits, "states": facts, "up": draw(st.booleans()), "at": at})
     return told
+
+
+@st.composite
+def crowded_cycles(draw):
+    """A few cycles of three groups on two topics of four partitions: many lags, some unknown, some beyond deletion."""
+    random = draw(st.randoms(use_true_random=True))  # spread out: hypothesis would have most lags 0
+    unknown = draw(st.sampled_from([0.0, 0.1]))
+    keys = [(topic, partition) for topic in ("s", "t") for partition in range(4)]
+    told, at = [], 1000.0
+
+    def commit(end):
+        lag = random.choice([0, 1, 5, random.randrange(100), random.randrange(10_000)])
+        return Why.NO_COMMIT if random.random() < unknown else end - lag
+
+    for _ in range(random.randint(1, 4)):
+        at += random.choice([1.0, 70.0])
+        ends = {key: (random.choice([0, 9_000]), 10_000 + random.randrange(10)) for key in keys}
+        groups = random.sample("abc", random.randint(1, 3))
+        commits = {
+            name: {key: commit(ends[key][1]) for key in keys if random.random() < 0.9} for name in sorted(groups)
+        }
+        told.append({"ends": ends, "commits": commits, "at": at})
+    return told
