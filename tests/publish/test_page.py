@@ -5,12 +5,13 @@ import os
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reports import SCRIPT_NAME, Pipeline, Reader, crowd, report_of, shop
+from reports import SCRIPT_NAME, Pipeline, Reader, crowd, member, report_of, shop
 
-from monitor.model import Failure, Finding, Report, Why
+from monitor.model import Failure, Finding, Member, Report, TopicPartition, Why
 from monitor.publish.http import PAGE, HttpServer, Published
 from monitor.publish.trail import Trail
 
@@ -288,8 +289,6 @@ def test_a_name_is_only_ever_text(page, site, expect):
     publish_run(site, pipeline, 4)
     cluster = pipeline.report()
     evil = "<img src=x onerror=window.pwned=1>"
-    from dataclasses import replace
-
     failures = (Failure("group", SCRIPT_NAME, "X", evil),)
     site.publish(replace(cluster, name=evil, failures=failures, findings=(Finding("k", evil),)))
     open_page(page, site)
@@ -326,6 +325,68 @@ def test_failures_and_findings_are_lists(page, site, expect):
     with page.expect_response(lambda answer: "report" in answer.url and answer.status == 200):
         site.publish(pipeline.report())
     expect(page.get_by_text("group secret: GROUP_AUTHORIZATION_FAILED (OffsetFetch)")).to_be_visible()
+
+
+def changing_shop():
+    """A group that has left a topic, with owners and hosts, and one whose offsets are set back in the last cycle."""
+    owners = tuple(
+        Member(f"m-{i}", f"billing-{i}", f"/10.0.0.{i}", assigned=(TopicPartition("orders", i),)) for i in range(2)
+    )
+    facts = member(
+        "billing", owners=owners, assigned={each.assigned[0]: each.client_id for each in owners}, epoch=7,
+        subscribed=frozenset({"orders"}), assignor="uniform", coordinator=3, described_at=time.time() - 60,
+    )  # fmt: skip
+    return Pipeline(
+        {"orders": (2, 1.0), "orders-v1": (1, 0.001)},
+        {
+            "billing": Reader({"orders": 1, "orders-v1": 1}, 2, facts),
+            "fraud": Reader({"orders": 1}, lambda cycle: 5 if cycle < 4 else 500),
+        },
+        start=time.time() - 40,
+    )
+
+
+def test_abandoned_topics_and_findings_are_seen_at_a_glance(page, site, expect):
+    """What a group has left stands in its row with its own lag; few findings are open without being asked for."""
+    publish_run(site, changing_shop(), 5)
+    open_page(page, site)
+
+    expect(row(page, "billing").locator(".who")).to_contain_text("abandoned orders-v1 (2 records)")
+    expect(row(page, "billing").locator(".lag")).to_have_text("4")
+    finding = page.locator("#clusters li")
+    expect(finding).to_be_visible()
+    expect(finding).to_contain_text("set back fraud on orders: committed offset went back on 2 partitions")
+    expect(row(page, "fraud").locator(".badge")).to_have_text("rewound")
+    page.locator("#filter").fill("abandoned")
+    expect(page.locator("#rows .name")).to_have_text(["billing"])
+
+
+def test_the_details_show_owners_rebalances_and_what_was_found(page, site, expect):
+    """Member and host of each partition, abandoned ones last and marked, the consumer's own findings."""
+    publish_run(site, changing_shop(), 5)
+    open_page(page, site)
+
+    row(page, "billing").click()
+    lines = page.locator("#detail tbody tr")
+    expect(lines).to_have_count(3)
+    assert ["orders", "orders", "orders-v1"] == [line.locator("td").first.inner_text() for line in lines.all()]
+    assert ["ok", "billing-0\n/10.0.0.0"] == [cell.inner_text() for cell in lines.first.locator("td").all()[-2:]]
+    expect(lines.last.locator("td").nth(-2)).to_have_text("abandoned")
+    expect(page.locator("#detail .facts")).to_contain_text("assigned by uniform")
+    expect(page.locator("#detail .facts")).to_contain_text("broker 3")
+    page.keyboard.press("Escape")
+    row(page, "fraud").click()
+    expect(page.locator("#detail ul.warn li")).to_contain_text("committed offset went back")
+
+
+def test_how_old_is_too_old_follows_the_interval(page, site, expect):
+    """A cluster that is read once an hour is fresh for three hours, though its trail has only just begun."""
+    cluster = Pipeline({"t": (1, 1.0)}, {"g": Reader({"t": 1})}, start=time.time() - 1800).report()
+    hourly = tuple(replace(source, interval_seconds=3600.0) for source in cluster.sources)
+    site.publish(replace(cluster, sources=hourly))
+    open_page(page, site)
+
+    expect(page.locator("body")).to_have_attribute("data-state", "live")
 
 
 def test_the_page_refreshes_by_itself(page, site, expect):

@@ -31,6 +31,11 @@ const HEALTHS = {
 const GRAVITY = Object.keys(HEALTHS);
 const BAD = new Set(GRAVITY.slice(0, GRAVITY.indexOf("rewound")));
 const KINDS = { group: "group", share_group: "share group", spark: "Spark" };
+const FINDINGS = {
+  recreated: "created again", truncated: "cut", rewound: "set back", lost: "records lost",
+  beyond_end: "beyond the end", clock_skew: "clock",
+};
+const FINDINGS_OPEN = 5; // so few are shown without being asked for
 
 const COLUMNS = [
   { key: "gravity", head: "Health", first: "descending" },
@@ -184,7 +189,8 @@ function extendTrails({ clusters }) {
 function withRates(cluster) {
   const topics = new Map(cluster.topics.map((topic) => [topic.name, topic]));
   return cluster.consumers.map((consumer) => {
-    const read = consumer.topics.map((name) => topics.get(name));
+    const left = new Set(consumer.abandoned_topics.map(({ topic }) => topic));
+    const read = consumer.topics.filter((name) => !left.has(name)).map((name) => topics.get(name));
     const missing = read.find((topic) => topic.records_per_second === null);
     return {
       ...consumer,
@@ -194,7 +200,7 @@ function withRates(cluster) {
       produced: missing || !read.length ? null : read.reduce((sum, topic) => sum + topic.records_per_second, 0),
       producedUnknown: missing ? `${missing.name}: ${missing.unknown.records_per_second}` : "it has no partitions",
       haystack: [consumer.name, consumer.kind, KINDS[consumer.kind], consumer.state, cluster.name, consumer.protocol,
-        ...consumer.topics].join("\n").toLowerCase(),
+        ...consumer.topics, consumer.abandoned_topics.length ? "abandoned" : ""].join("\n").toLowerCase(),
     };
   });
 }
@@ -204,8 +210,10 @@ function withRates(cluster) {
 const ageOf = (iso) => Math.max(0, (Date.now() + state.offset - Date.parse(iso)) / 1000);
 const readAt = (cluster) => cluster.sources.map((source) => source.observed_at).sort()[0];
 
-/** Seconds after which a cluster's data is stale: three times as long as it usually takes to be read anew. */
+/** Seconds after which a cluster's data is stale: three of its intervals, or three times as long as it usually takes. */
 function staleAfter(cluster) {
+  const intervals = cluster.sources.map((source) => source.interval_seconds).filter((seconds) => seconds !== undefined);
+  if (intervals.length) return Math.max(10, 3 * Math.max(...intervals));
   const at = state.trails.get(cluster.name)?.at.map((iso) => Date.parse(iso) / 1000) ?? [];
   const gaps = at.slice(1).map((time, index) => time - at[index]).sort((a, b) => a - b);
   return gaps.length ? Math.max(10, 3 * gaps[Math.floor(gaps.length / 2)]) : STALE_SECONDS;
@@ -296,7 +304,12 @@ function clusterCard(cluster, isOpen) {
       h("span", {}, h("b", {}, total === null ? "?" : rate(total)), " produced")),
     entries(cluster, "failure", cluster.failures, "bad", isOpen, !cluster.up,
       ({ scope, name, error, detail }) => `${scope} ${name}: ${error}${detail ? ` (${detail})` : ""}`),
-    entries(cluster, "finding", cluster.findings, "warn", isOpen, false, ({ text }) => text));
+    entries(cluster, "finding", cluster.findings, "warn", isOpen, cluster.findings.length <= FINDINGS_OPEN, findingWords));
+}
+
+/** What was found, with its kind as a tag before it. */
+function findingWords({ kind, text }) {
+  return h("span", {}, h("span", { class: "tag" }, FINDINGS[kind] ?? kind.replaceAll("_", " ")), " ", text);
 }
 
 function entries(cluster, word, list, tone, isOpen, otherwise, text) {
@@ -436,8 +449,17 @@ function aboutConsumer(consumer) {
     tag(state.report.clusters.length > 1 ? consumer.cluster : null),
     tag(consumer.state && consumer.state !== "Stable" ? consumer.state : null),
     quiet(consumer.evidence),
+    consumer.abandoned_topics.length ? quiet(...abandonedWords(consumer)) : null,
     consumer.spark ? quiet(...sparkWords(consumer)) : null,
   ].filter(Boolean);
+}
+
+function abandonedWords({ abandoned_topics: topics }) {
+  const shown = topics.slice(0, 3).map(({ topic, lag_records: lag, unknown: why }) =>
+    [topic, " (", lag === null ? unknown(why.lag_records) : counted(lag, "record"), ")"]);
+  const rest = topics.length - shown.length;
+  return [h("span", { class: "tag" }, "abandoned"), " ", ...shown.flatMap((words, index) => (index ? [", ", ...words] : words)),
+    rest ? ` and ${count(rest)} more` : ""];
 }
 
 function sparkWords({ spark, unknown: why }) {
@@ -630,10 +652,18 @@ function detail(consumer) {
     fact("trigger", valueOr(spark.trigger_interval_seconds, duration, why.trigger_interval_seconds)),
     fact("batch in flight", spark.inflight_batch_age_seconds === null ? "none" : duration(spark.inflight_batch_age_seconds)),
     fact("event-time watermark", spark.watermark === null ? unknown(why.watermark) : `${duration(Math.round(ageOf(spark.watermark)))} ago`),
-  ] : [fact("members", valueOr(consumer.members, count, why.members))];
-  const nulls = Object.entries(why).filter(([, reason]) => !/Spark query has none/.test(reason));
+  ] : [
+    fact("members", valueOr(consumer.members, count, why.members), quiet(consumer.assignor ? `assigned by ${consumer.assignor}` : "")),
+    fact("rebalances", ...rebalanceWords(consumer)),
+    fact("coordinator", valueOr(consumer.coordinator, (id) => `broker ${id}`, why.coordinator)),
+  ];
+  const found = state.report.clusters.find(({ name }) => name === consumer.cluster).findings.filter((finding) => isAbout(finding, consumer));
+  // What there cannot be is not missing.
+  const nulls = Object.entries(why).filter(([, reason]) => !/Spark query has none|classic protocol has none/.test(reason));
   return [
     h("p", { class: "evidence" }, consumer.evidence),
+    found.length ? h("ul", { class: "reasons warn" }, ...found.slice(0, 100).map((finding) => h("li", {}, findingWords(finding)))) : null,
+    consumer.abandoned_topics.length ? h("p", {}, ...abandonedWords(consumer)) : null,
     h("dl", { class: "facts" },
       fact("lag, records", ...lagWords(consumer)),
       fact("lag, time", ...ageWords(consumer), consumer.lag_seconds === null ? "" : quiet(basisWords(consumer))),
@@ -647,10 +677,23 @@ function detail(consumer) {
   ].filter(Boolean);
 }
 
+function rebalanceWords({ rebalances, unknown: why }) {
+  if (rebalances === null) return [unknown(why.rebalances)];
+  const { count: number, exact, seconds, seconds_bound: bound } = rebalances;
+  const took = bound ? `${duration(seconds)} to ${duration(seconds + bound)}` : duration(seconds);
+  return [exact ? count(number) : `${number ? "at least " : ""}${count(number)}`, quiet(number ? `took ${took}` : "since the monitor started")];
+}
+
+/** Whether a finding is about a consumer, or about a topic that it reads. */
+function isAbout({ consumer: who, topic }, consumer) {
+  return who ? who.kind === consumer.kind && who.name === consumer.name : consumer.topics.includes(topic);
+}
+
 function partitionTable(consumer) {
   const isSpark = consumer.kind === "spark";
   const lagOf = (each) => each.lag_records ?? Infinity;
-  const sorted = [...consumer.partitions].sort((a, b) => lagOf(b) - lagOf(a) || a.topic.localeCompare(b.topic) || a.partition - b.partition);
+  const sorted = [...consumer.partitions].sort((a, b) =>
+    a.abandoned - b.abandoned || lagOf(b) - lagOf(a) || a.topic.localeCompare(b.topic) || a.partition - b.partition);
   const number = (each, name) => h("td", { class: "number" }, valueOr(each[name], count, each.unknown[name]));
   const heads = ["Topic", "Partition", "Lag", "Time", "Committed", isSpark ? "Planned" : null, "Log end", "Health", isSpark ? null : "Member"].filter(Boolean);
   const numbers = new Set(["Partition", "Lag", "Time", "Committed", "Planned", "Log end"]);
@@ -660,14 +703,19 @@ function partitionTable(consumer) {
     h("td", { class: "number" }, each.lag_seconds === null ? unknown(each.unknown.lag_seconds)
       : h("span", { title: basisWords(each) }, duration(each.lag_seconds), each.lag_seconds_bound ? ` ± ${duration(each.lag_seconds_bound)}` : "")),
     number(each, "committed"), isSpark ? number(each, "planned") : null, number(each, "log_end"),
-    h("td", {}, badge(each.health)),
-    isSpark ? null : h("td", {}, each.member === null ? h("span", { class: "quiet", title: each.unknown.member }, "–") : each.member));
+    h("td", {}, each.abandoned ? h("span", { class: "tag" }, "abandoned") : badge(each.health)),
+    isSpark ? null : h("td", {}, ...ownerWords(each)));
   const left = sorted.length - partitionsShown;
   const more = left > 0 ? h("p", { class: "more" }, h("button", { type: "button", onclick: () => { partitionsShown += 1000; drawDetail(); } }, `Show more of ${count(left)}`)) : null;
   return h("div", {}, h("h3", {}, `${counted(sorted.length, "partition")}, the largest lag first`),
     sorted.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Partitions" },
       h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col", class: numbers.has(head) ? "number" : "" }, head)))),
         h("tbody", {}, ...sorted.slice(0, partitionsShown).map(line)))) : null, more);
+}
+
+function ownerWords({ member, owner, unknown: why }) {
+  if (owner !== null) return [h("span", { title: owner.member_id }, owner.client_id), quiet(owner.host)];
+  return member === null ? [h("span", { class: "quiet", title: why.member }, "–")] : [member];
 }
 
 // --- hands -------------------------------------------------------------------------------------------
