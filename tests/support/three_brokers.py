@@ -28,7 +28,7 @@ from witness import NotToldError, Standing, Witness
 from monitor.errors import SandboxError
 from monitor.model import TopicPartition
 from monitor.sandbox.kafka import OUTSIDE, KafkaSandbox
-from monitor.sandbox.loads import Consumer, Producer, create_topics, now_ms
+from monitor.sandbox.loads import Consumer, Producer, create_topics
 from monitor.sandbox.populate import Shape, Truth, populate
 
 CHILD = Path(__file__).with_name("monitor_child.py")
@@ -790,6 +790,3 @@ def _differing(expected: Mapping[Any, Any], found: Mapping[Any, Any]) -> list[An
 
 def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
-
-
-__all__ = ["LIST_GROUPS", "LIST_OFFSETS", "METADATA", "OFFSET_FETCH", "Cycle", "ThreeBrokers", "faults_of", "now_ms"]
