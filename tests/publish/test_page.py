@@ -340,7 +340,7 @@ def changing_shop():
         {"orders": (2, 1.0), "orders-v1": (1, 0.001)},
         {
             "billing": Reader({"orders": 1, "orders-v1": 1}, 2, facts),
-            "fraud": Reader({"orders": 1}, lambda cycle: 5 if cycle < 4 else 500),
+            "fraud": Reader({"orders": 1}, lambda cycle: 5 if cycle < 4 else 200),
         },
         start=time.time() - 40,
     )
