@@ -6,6 +6,7 @@ import datetime
 import io
 import types
 import typing
+import uuid
 from functools import cache
 
 import numpy as np
@@ -487,6 +488,7 @@ def test_a_subscription_cut_short_is_unknown(drawn, data):
 
     assert wire.decode_subscription(data.draw(cut(whole))) in {None, topics}
     assert wire.decode_subscription(whole[:5]) is None
+    assert wire.decode_subscription(b"\0\0" + b"\0\0\0\1" + b"\0\1t" + b"\0\0\0\3{}") is None
 
 
 @over(st.binary(max_size=40))
@@ -595,7 +597,14 @@ def test_consumer_group_describe_reads_as_kio_wrote_it(drawn):
     assert expected == read
 
 
-@over(answers(wire.SHARE_GROUP_DESCRIBE, range(1, 2), {"topic_name": st.sampled_from("ab"), "client_id": texts}))
+# Few topics and partitions, so that members of a group share them.
+shared_partitions = st.lists(st.sampled_from([i32(0), i32(1)]), max_size=2, unique=True).map(tuple)
+share_groups = answers(
+    wire.SHARE_GROUP_DESCRIBE, range(1, 2), {"topic_name": st.sampled_from("ab"), "partitions": shared_partitions}
+)
+
+
+@over(share_groups)
 def test_share_group_describe_reads_as_kio_wrote_it(drawn):
     """A partition that several members read has no single owner."""
     version, entity = drawn
@@ -733,7 +742,7 @@ def test_tasks_beyond_any_cluster_are_malformed(monkeypatch):
 
 # --- share groups' offsets --------------------------------------------------------------------------
 
-share_message = st.sampled_from(["", None, None, "x", "ü" * 70])
+share_message = st.sampled_from(["", None, None, "x", "\0", "ü" * 70])
 share_offsets = answers(wire.DESCRIBE_SHARE_GROUP_OFFSETS, range(2), {"error_message": share_message}, is_large=True)
 plain_share_offsets = answers(
     wire.DESCRIBE_SHARE_GROUP_OFFSETS, range(2), {"error_message": st.sampled_from(["", None])}, is_large=True
@@ -803,6 +812,50 @@ def test_share_offsets_that_only_moved_keep_their_shape(drawn):
 
     assert before.shape is after.shape
     assert (shares_told(first), shares_told(second)) == (shares_decoded(before), shares_decoded(after))
+
+
+def share_answer(*, group="g", topic="t", topic_id=1, lead=0, codes=(0, 0), group_error=0):
+    """Write an answer about one group on one topic."""
+    module = load_payload_module(wire.DESCRIBE_SHARE_GROUP_OFFSETS.key, 1, EntityType.response)
+    partitions = tuple(
+        module.DescribeShareGroupOffsetsResponsePartition(
+            partition_index=i32(number + lead),
+            start_offset=i64(40 + number),
+            leader_epoch=i32(3),
+            lag=i64(7),
+            error_code=ErrorCode(code),
+        )
+        for number, code in enumerate(codes)
+    )
+    of = module.DescribeShareGroupOffsetsResponseTopic(
+        topic_name=topic, topic_id=uuid.UUID(int=topic_id), partitions=partitions
+    )
+    told = module.DescribeShareGroupOffsetsResponseGroup(
+        group_id=group, topics=(of,), error_code=ErrorCode(group_error)
+    )
+    return module.DescribeShareGroupOffsetsResponse(throttle_time=datetime.timedelta(0), groups=(told,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"group": "h"}, id="another group"),
+        pytest.param({"topic": "u"}, id="another topic"),
+        pytest.param({"topic_id": 2}, id="the topic made again"),
+        pytest.param({"lead": 1}, id="other partitions"),
+        pytest.param({"codes": (0, 15)}, id="a partition that fails"),
+        pytest.param({"codes": (0, 0, 0)}, id="a partition more"),
+        pytest.param({"group_error": 30}, id="the group fails"),
+    ],
+)
+def test_a_change_beside_the_share_offsets_makes_a_new_shape(change):
+    """Whatever says which entry is about what, or that it failed, is never taken from the answer before."""
+    decoder = wire.ShareOffsetsDecoder(1)
+    before = decoder.decode(encoded(share_answer()))
+    after = decoder.decode(encoded(share_answer(**change)))
+
+    assert before.shape is not after.shape
+    assert shares_told(share_answer(**change)) == shares_decoded(after)
 
 
 # --- broken answers ---------------------------------------------------------------------------------
