@@ -497,4 +497,5 @@ def test_every_part_of_the_settings_is_found():
     assert [
         "the top of the file", "clusters[]", "clusters[].sasl", "clusters[].tls", "clusters[].groups",
         "clusters[].topics", "clusters[].spark[]", "objectives", "objectives.consumers[]", "http", "metrics",
+        "metrics.levels[]",
     ] == [place for place, _ in models()]  # fmt: skip
