@@ -1,7 +1,4 @@
-"""Putting several sources over one set of rows: more consumers behind the groups of a cluster.
-
-Layouts stay the same objects for as long as nothing came or went, and columns for as long as nothing moved.
-"""
+"""Putting several sources over one set of rows: more consumers behind the groups of a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitor.derive.kept import Kept, same
 from monitor.derive.layouts import row_numbers
 from monitor.model import (
     UNKNOWN,
@@ -35,33 +31,18 @@ class Addition(NamedTuple):
 
 
 class Join:
-    """The columns of the groups with the additions behind them, and what of it can be kept."""
+    """The layout of the groups with the additions behind them, the same object for as long as nothing came or went."""
 
     def __init__(self) -> None:
         self._laid_for: tuple[PartitionLayout, PositionLayout, object] | None = None
         self._layout: PositionLayout
-        self._added = np.zeros(0, np.int64), np.zeros(0, np.int16)
-        self._partitions: Kept[PartitionColumns] = Kept()
-        self._positions: Kept[PositionColumns] = Kept()
 
     def join(
         self, partitions: PartitionColumns, positions: PositionColumns, additions: Sequence[Addition]
     ) -> tuple[PartitionColumns, PositionColumns]:
         """Return both with the additions; a partition that only they know becomes an unknown row."""
         layout = self._lay_out(partitions.layout, positions.layout, additions)
-        added = _columns(additions)
-        self._added = same(added[0], self._added[0]), same(added[1], self._added[1])
-        ends, said = partitions, positions
-        return (
-            self._partitions.get(
-                lambda *_: _extended(ends, layout.partitions),
-                ends.log_start, ends.log_end, ends.last_stable, ends.why, ends.read_at, layout,
-            ),
-            self._positions.get(
-                lambda *_: _appended(said, layout, *self._added),
-                said.committed, said.why, said.lag_said, layout, *self._added,
-            ),
-        )  # fmt: skip
+        return _extended(partitions, layout.partitions), _appended(positions, layout, *_columns(additions))
 
     def _lay_out(
         self, partitions: PartitionLayout, positions: PositionLayout, additions: Sequence[Addition]

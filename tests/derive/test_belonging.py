@@ -66,6 +66,25 @@ def test_an_unknown_abandoned_partition_makes_nothing_unknown():
 
 
 @pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param([((0, 500), 200), ((300, 500), 200), ((300, 500), 200)], id="retention passes it"),
+        pytest.param([((0, 500), Why.NO_COMMIT), ((0, 500), 200)], id="it is new"),
+    ],
+)
+def test_nobody_is_woken_for_what_is_abandoned(looks):
+    """What happens to the old topic makes neither the consumer nor the position anything but ok."""
+    history = History()
+    for k, (ends, commit) in enumerate(looks):
+        at = 1000.0 + 10 * k
+        report = look(history, live("orders", at=at, described_at=at + 1), {NEW: 90, OLD: commit},
+                      {NEW: (0, 100), OLD: ends}, at=at)  # fmt: skip
+
+    assert [Health.OK, Health.OK] == [HEALTHS[index] for index in report.positions.health]
+    assert Health.OK is HEALTHS[report.consumers.health[0]]
+
+
+@pytest.mark.parametrize(
     ("facts", "mark"),
     [
         pytest.param(live("orders", "orders-v1"), 0, id="subscribed"),

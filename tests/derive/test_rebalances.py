@@ -155,6 +155,19 @@ def test_an_unseen_one_took_at_most_a_gap():
     assert (1, False, 0.0, 11.0) == after(facts(), facts(owners=TWO, described_at=START + 10))
 
 
+def test_an_episode_is_no_gap():
+    """Of three by epoch one was seen, from 9 to 41 s at most; the other two fitted into gaps of 11 s each."""
+    looks = [
+        facts(epoch=5),
+        facts("Assigning", epoch=5),
+        facts("Reconciling", epoch=5),
+        facts(epoch=5),
+        facts(epoch=8, described_at=START + 40),
+    ]
+
+    assert (3, True, 9.0, 22.0 + 2 * 11.0) == after(*looks)
+
+
 def test_counts_follow_their_group():
     """Groups that come and go around it change nothing."""
     looks = Looks()
