@@ -2,7 +2,8 @@
 
 ``cycle.own_cpu`` is the CPU time of the monitor's process from the first request of a cycle until a gzip GET of its
 exposition has been answered, while every log end and every commit has moved since the cycle before; ``idle_own_cpu``
-the same while nothing moved, ``churn_own_cpu`` while 1 % of the groups went and came. ``work`` is the wall time of
+the same while nothing moved and no age has to be looked up any more, ``churn_own_cpu`` while 1 % of the groups went and
+came. ``work`` is the wall time of
 observing, deriving and rendering. Broker CPU is net of what it uses at rest. The numbers are checked: a report that
 differs from what was written ends the benchmark.
 """
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,6 +30,9 @@ from monitor.settings import Settings
 
 ROUNDS = 5
 WARM_UP = 3
+SETTLING_CYCLES = 200
+ENDS_REQUESTS = 3
+"""ListOffsets of a cycle that looks nothing up: log start, last stable offset and log end."""
 
 CLIENT = """
 import sys, urllib.request
@@ -95,6 +100,29 @@ class Bench:
             measured.append(await self.cycle())
         return measured
 
+    async def settle(self) -> int:
+        """Run cycles until every age is as narrow as it gets and nothing is looked up any more; return how many."""
+        for number in range(1, SETTLING_CYCLES + 1):
+            before = self.report().requests_total["kafka", "ListOffsets"]
+            await self.cycle()
+            if self.report().requests_total["kafka", "ListOffsets"] - before <= ENDS_REQUESTS:
+                return number
+        sys.exit(f"after {SETTLING_CYCLES} cycles in which nothing moved, ages are still looked up")
+
+    def received(self) -> Counter[str]:
+        """Return the bytes received by API since the start."""
+        return Counter(self.monitor.clusters[0].kafka.received_bytes)
+
+    async def print_traffic(self, before: str) -> None:
+        """Run one more cycle, and print its requests and bytes by API."""
+        if before:
+            await asyncio.to_thread(getattr(self.kafka, before), ROUNDS + 1)
+        asked, received = Counter(self.report().requests_total), self.received()
+        await self.cycle()
+        asked = Counter(self.report().requests_total) - asked
+        for (_, api), count in sorted(asked.items()):
+            print(f"# {before or 'idle'}: {api} {count} requests, {(self.received() - received)[api]} bytes received")
+
     def report(self) -> ClusterReport:
         """Return the latest report."""
         return self.monitor.report().clusters[0]
@@ -156,7 +184,10 @@ async def main() -> None:
             moving = await bench.cycles("move")
             rss = rss_mb()
             check(bench.report(), kafka, ROUNDS)
+            await bench.print_traffic("move")
+            settling = await bench.settle()
             idle = await bench.cycles()
+            await bench.print_traffic("")
             churn = await bench.cycles("churn")
             if not bench.report().up:
                 sys.exit(f"not everything could be read: {bench.report().failures[:3]}")
@@ -170,6 +201,7 @@ async def main() -> None:
     print(f"cycle.requests: {max(each.requests for each in moving + idle)} 1")
     print(f"cycle.rss: {rss:.0f} MB")
     print(f"cycle.idle_own_cpu: {median([each.cpu for each in idle]):.3f} s")
+    print(f"# idle after {settling} cycles in which the ages of {XL.groups * XL.positions} positions were looked up")
     print(f"cycle.churn_own_cpu: {median([each.cpu for each in churn]):.3f} s")
     print(f"# load average {os.getloadavg()[0]:.2f}")
 

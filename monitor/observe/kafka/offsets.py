@@ -79,6 +79,28 @@ class Commits:
         return _is_empty(self.answers[number].shape, index)
 
 
+class Joined:
+    """Joins what two readers said of different groups into one, the owners being the same object while they can."""
+
+    def __init__(self) -> None:
+        self._owners: tuple[object, object, int, Mapping[str, tuple[int, int]]] | None = None
+
+    def join(self, some: Commits, more: Commits) -> Commits:
+        """Return both as one."""
+        if not (more.owner or more.unknown):
+            return some
+        first, known = len(some.answers), self._owners
+        if known is None or known[0] is not some.owner or known[1] is not more.owner or known[2] != first:
+            moved = {name: (first + number, index) for name, (number, index) in more.owner.items()}
+            known = self._owners = (some.owner, more.owner, first, {**some.owner, **moved})
+        return Commits(
+            [*some.answers, *more.answers],
+            [*some.arrived_at, *more.arrived_at],
+            known[3],
+            {**some.unknown, **more.unknown},
+        )
+
+
 def _is_empty(shape: wire.Shape, index: int) -> bool:
     first, end = np.searchsorted(shape.group, [index, index + 1])
     return bool(first == end)
@@ -139,7 +161,7 @@ def _undecoded(data: bytes, _version: int) -> bytes:
     return data
 
 
-class _Memory:
+class Memory:
     """What each group had committed when it was last read, for the moment when another broker takes over.
 
     A coordinator answers from what is committed in its log as far as it knows, and one that has just become leader
@@ -152,20 +174,21 @@ class _Memory:
         self._read: dict[str, tuple[_Fetch, int]] = {}
         self._unread: set[str] = set()
         self._settling: dict[str, tuple[float, dict[tuple[str, int], int]]] = {}
-        self._asked: list[tuple[_Fetch, wire.Shape]] = []
+
+    @property
+    def is_wary(self) -> bool:
+        """Return whether there is any group whose next answer has to be looked at closely."""
+        return bool(self._unread or self._settling)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop groups that are gone."""
         for name in names:
             self._read.pop(name, None)
             self._settling.pop(name, None)
+            self._unread.discard(name)
 
     def doubtful(self, commits: Commits, answered: Sequence[_Answered]) -> set[str]:
         """Return the groups whose answer is not to be believed yet."""
-        asked = [(each.fetch, each.answer.shape) for each in answered]
-        if asked == self._asked and not (self._unread or self._settling or commits.unknown):
-            return set()  # the same brokers about the same groups as the cycle before
-        self._asked = asked
         found = set()
         for name, (number, index) in commits.owner.items():
             fetch, before, *_ = answered[number]
@@ -183,7 +206,8 @@ class _Memory:
                     del self._settling[name]
             if known is None or known[0] is not fetch or known[1] != index:
                 self._read[name] = (fetch, index)
-        self._unread = set(commits.unknown)
+        self._unread -= commits.owner.keys()
+        self._unread |= commits.unknown.keys()
         return found
 
 
@@ -199,11 +223,13 @@ def _offsets(answer: wire.Offsets, index: int) -> dict[tuple[str, int], int]:
 class CommitReader:
     """Reads where all groups are, by what they committed or, ``how`` says so, as share groups."""
 
-    def __init__(self, brokers: Brokers, clock: Callable[[], float], how: Asking = COMMITTED) -> None:
+    def __init__(
+        self, brokers: Brokers, clock: Callable[[], float], how: Asking = COMMITTED, *, memory: Memory | None = None
+    ) -> None:
         self._brokers = brokers
         self._clock = clock
         self._how = how
-        self._memory = _Memory()
+        self._memory = memory or Memory()
         self._sizes: Mapping[str, int] = {}
         self._asked: Mapping[str, Collection[int]] = {}
         self._fetches: dict[int, list[_Fetch]] = {}
@@ -231,8 +257,10 @@ class CommitReader:
                 for (_, name), why in open_
             }
             await self._round(poll, keeper, collected, self._cut(again, {}))
-        self._last = collected
         commits = collected.commits(poll, asked)
+        before, self._last = self._last, collected
+        if before is not None and before.key == collected.key and not (commits.unknown or self._memory.is_wary):
+            return commits  # the same brokers about the same groups as the cycle before
         doubtful = self._memory.doubtful(commits, collected.answered)
         return commits.without(doubtful, Why.NEW_COORDINATOR) if doubtful else commits
 

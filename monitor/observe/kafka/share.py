@@ -29,6 +29,10 @@ SHARED = Asking(
 )
 
 
+NOTHING = Commits((), (), {}, {})
+"""What there is where there is no share group."""
+
+
 class ShareReader:
     """Reads start offsets and lags of all share groups."""
 
@@ -42,6 +46,9 @@ class ShareReader:
             The answers; ``offset`` of each is the start offset. A group whose broker does not offer the request is
             unknown with ``Why.SHARE_GROUP``.
         """
+        groups = tuple(groups)
+        if not groups:
+            return NOTHING
         found = await self._reader.read(poll, keeper, patience, {group.name: group.nodes for group in groups})
         too_old = [name for name, why in found.unknown.items() if why == Why.UNSUPPORTED]
         return found.without(too_old, Why.SHARE_GROUP) if too_old else found
@@ -49,17 +56,3 @@ class ShareReader:
     def forget(self, names: Iterable[str]) -> None:
         """Drop groups that are gone."""
         self._reader.forget(names)
-
-
-def together(commits: Commits, shares: Commits) -> Commits:
-    """Return the commits of groups and the offsets of share groups as one: names of groups are unique in a cluster."""
-    if not (shares.owner or shares.unknown):
-        return commits
-    first = len(commits.answers)
-    moved = {name: (first + number, index) for name, (number, index) in shares.owner.items()}
-    return Commits(
-        [*commits.answers, *shares.answers],
-        [*commits.arrived_at, *shares.arrived_at],
-        {**commits.owner, **moved},
-        {**commits.unknown, **shares.unknown},
-    )

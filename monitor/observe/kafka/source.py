@@ -42,9 +42,10 @@ from monitor.model import (
 from monitor.observe.kafka import wire
 from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders, now
 from monitor.observe.kafka.groups import Group, GroupKeeper
-from monitor.observe.kafka.offsets import END, STABLE, START, Ask, CommitReader, Commits, EndReader, Ends
+from monitor.observe.kafka.offsets import END, STABLE, START, Ask, Commits, EndReader, Ends, Joined
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
-from monitor.observe.kafka.share import ShareReader, together
+from monitor.observe.kafka.quiet import RestfulReader
+from monitor.observe.kafka.share import NOTHING, ShareReader
 from monitor.observe.kafka.transport import KafkaTransport, Transport, addresses
 from monitor.observe.kafka.visibility import Visibility
 from monitor.observe.kafka.wire import Shape, Topic
@@ -73,8 +74,10 @@ class KafkaSource:
             self._brokers, addresses(cluster.bootstrap_servers), cluster.metadata_interval_seconds, cluster.topics
         )
         self._groups = GroupKeeper(self._brokers, cluster.describe_interval_seconds, cluster.groups.takes, clock)
-        self._commits = CommitReader(self._brokers, clock)
+        self._commits = RestfulReader(self._brokers, clock)
         self._shares = ShareReader(self._brokers, clock)
+        self._share_offsets = NOTHING
+        self._joined = Joined()
         self._roster = Roster(self._groups, None)
         self._ends = EndReader(self._brokers, clock)
         self._visibility = Visibility(self._brokers, VISIBILITY_SECONDS)
@@ -96,11 +99,19 @@ class KafkaSource:
 
         commits = await self._read_commits(poll)
         roster = self._current_roster()
-        sources = self._sources(roster, commits)
-        rows, errors = await self._rows.lay_out(poll, sources)
-        ends = await self._ends.read(poll, self._map, self._patience, rows, errors)
-        partitions = self._ends_before = _partitions(rows, ends, self._ends_before)
+        while True:
+            sources = self._sources(roster, commits)
+            rows, errors = await self._rows.lay_out(poll, sources)
+            ends = await self._ends.read(poll, self._map, self._patience, rows, errors)
+            partitions = _partitions(rows, ends, self._ends_before)
+            if not self._commits.is_outdated_by(partitions, self._ends_before):
+                break
+            commits = self._joined.join(
+                await self._commits.read_the_rest(poll, self._map, self._patience), self._share_offsets
+            )
         positions = self._positions(sources, rows, partitions)
+        self._commits.learn(positions, partitions, self._ends_before)
+        self._ends_before = partitions
 
         _note_unread(poll, commits, partitions, positions)
         self._brokers.deadline = float("inf")
@@ -127,6 +138,11 @@ class KafkaSource:
         found, failures = await self._lookups.read(wanted)
         self._late += failures
         return found
+
+    @property
+    def received_bytes(self) -> Mapping[str, int]:
+        """Return the bytes of all answers so far, by API."""
+        return self._brokers.received_bytes
 
     async def check(self) -> None:
         """Make sure that a broker answers.
@@ -156,9 +172,9 @@ class KafkaSource:
             await self._map.note_silent(poll)
         await self._groups.list(poll, self._map.map, self._patience)
         roster = self._current_roster()
-        commits = await self._commits.read(poll, self._map, self._patience, roster.asked)
-        if roster.shares:
-            commits = together(commits, await self._shares.read(poll, self._map, self._patience, roster.shares))
+        commits = await self._commits.read(poll, self._map, self._patience, roster.asked, roster.states)
+        self._share_offsets = await self._shares.read(poll, self._map, self._patience, roster.shares)
+        commits = self._joined.join(commits, self._share_offsets)
         gone = [group.name for group in roster.unlisted if commits.has_nothing_of(group.name)]
         for keeper in (self._groups, self._commits, self._shares):
             keeper.forget(gone)
@@ -331,6 +347,7 @@ class Roster:
             assigned, None if before is None else before.assigned
         )
         self.subscribed: Mapping[str, frozenset[str]] = _kept(subscribed, None if before is None else before.subscribed)
+        self.states = {group.name: (group.state, group.nodes, group.listed) for group in groups}
         self.wanted = {who: subscribed[who.name] for who in consumers if who.name in subscribed}
         self.shares = tuple(group for group in groups if group.is_share)
         self.unlisted = tuple(group for group in groups if not group.listed)
