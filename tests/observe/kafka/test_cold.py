@@ -162,6 +162,22 @@ def test_a_length_beyond_the_answer_reserves_nothing(key, version):
     assert peak < 1_000_000
 
 
+def test_a_null_where_none_may_be_is_malformed():
+    """A name that is null is no name: SaslHandshake v1 with one mechanism, whose length is -1."""
+    with pytest.raises(MalformedError, match="null"):
+        cold.decode(17, b"\0\0" + b"\0\0\0\1" + b"\xff\xff", 1)
+
+
+def test_a_tagged_field_that_is_longer_than_its_value_is_malformed():
+    """ApiVersions v3 with an epoch (tag 1, eight bytes) that claims nine, whatever could be read after it."""
+    head = b"\0\0" + b"\1" + bytes(4)
+    fine = b"\2" + b"\1\x08" + bytes(8) + b"\x63\0"
+
+    assert 0 == cold.decode(18, head + fine, 3)["finalized_features_epoch"]
+    with pytest.raises(MalformedError, match="tagged field 1"):
+        cold.decode(18, head + fine.replace(b"\1\x08", b"\1\x09"), 3)
+
+
 @over(st.binary(max_size=40))
 def test_a_subscription_is_topics_or_nothing(data):
     """Clients write these bytes: whatever they are, they are no fault of the answer."""
