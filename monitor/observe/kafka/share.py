@@ -1,6 +1,7 @@
 """Where share groups are (KIP-932): start offset and lag of their partitions, as their coordinators tell.
 
-A share group commits nothing. Its share partitions have a start offset, before which everything is done; beyond it
+A share group commits nothing. Its share partitions have a start offset, before which everything is done (the one told
+may be behind that: no lag can be computed from it); beyond it
 single records are done, being worked on, or free, so end minus start is more than its lag. Brokers since Kafka 4.2
 count the lag themselves (KIP-1226, DescribeShareGroupOffsets v1); 4.1 tells the start offset only, and before that
 nobody can be asked.

@@ -54,6 +54,11 @@ from monitor.settings import Cluster
 WITHIN = 0.8
 """The share of the interval that the requests of one cycle may take together, so that the next begins in time."""
 
+ADVICE = "check bootstrap_servers, security_protocol and that the brokers run"
+
+LOG_IN_REFUSED = frozenset({33, 58})
+"""UNSUPPORTED_SASL_MECHANISM and SASL_AUTHENTICATION_FAILED: the brokers are there, and the text says what to do."""
+
 VISIBILITY_SECONDS = 300.0
 """How often the cluster is asked whether it shows us all there is."""
 
@@ -153,10 +158,8 @@ class KafkaSource:
         poll = Poll()
         if not await self._map.refresh(poll):
             failure = poll.failures[0]
-            message = (
-                f"no broker of cluster {self._cluster.name} answers at {failure.name}: {failure.detail}; "
-                "check bootstrap_servers, security_protocol and that the brokers run"
-            )
+            advice = "" if poll.unreachable in LOG_IN_REFUSED else f"; {ADVICE}"
+            message = f"no broker of cluster {self._cluster.name} answers at {failure.name}: {failure.detail}{advice}"
             raise UnreachableError(message)
 
     async def close(self) -> None:
