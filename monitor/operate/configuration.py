@@ -69,6 +69,8 @@ def _unwise(cluster: Cluster) -> Iterator[Line]:
     protocol, sasl = cluster.security_protocol, cluster.sasl
     if protocol == "SASL_PLAINTEXT" and sasl is not None and sasl.mechanism == "PLAIN":
         yield warning("sasl", "the password travels in the clear", "use SASL_SSL, or a SCRAM mechanism")
+    if protocol == "SASL_PLAINTEXT" and sasl is not None and sasl.mechanism == "OAUTHBEARER":
+        yield warning("sasl", "the token travels in the clear", "use SASL_SSL")
     if protocol.endswith("SSL") and not cluster.tls.check_hostname:
         seen = "any certificate of a trusted signer is taken, whatever host it names"
         yield warning("tls.check_hostname", seen, "set it to true once the brokers' certificates name their hosts")

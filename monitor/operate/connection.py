@@ -17,7 +17,7 @@ from functools import partial
 from monitor.errors import TransportError
 from monitor.model import Why
 from monitor.observe.kafka import cold
-from monitor.observe.kafka.transport import TLS_PROTOCOLS, Address, _tls_context, addresses
+from monitor.observe.kafka.transport import TLS_PROTOCOLS, Address, addresses, tls_context
 from monitor.operate import releases
 from monitor.operate.certificates import CertificateError, read_der
 from monitor.operate.configuration import SOON, ends
@@ -167,7 +167,7 @@ async def _tls(notes: Notes, place: Place) -> Line:
     if address in notes.silent:
         return failed(name, notes.silent[address], _SILENT)
     try:
-        shaken = await shake_hands(address, _tls_context(notes.cluster.tls), notes.seconds)
+        shaken = await shake_hands(address, tls_context(notes.cluster.tls), notes.seconds)
     except ssl.SSLCertVerificationError as exc:
         return await _distrusted(notes, place, exc)
     except TimeoutError:
@@ -246,7 +246,7 @@ async def _log_in(notes: Notes, place: Place) -> Line:
         return failed(name, str(exc), await _login_advice(notes, address, exc))
     notes.described.setdefault(address, facts)
     sasl = notes.cluster.sasl
-    who = "" if sasl is None else f" to {sasl.username or 'us'} by {sasl.mechanism}"
+    who = "" if sasl is None else f" to {sasl.username or sasl.client_id or 'us'} by {sasl.mechanism}"
     return ok(name, f"answers{who}")
 
 
@@ -256,6 +256,8 @@ _SILENT = "see whether the broker is overloaded, stopped or starting; if it is n
 async def _login_advice(notes: Notes, address: Address, exc: TransportError) -> str:
     protocol, sasl = notes.cluster.security_protocol, notes.cluster.sasl
     if exc.why == SASL_AUTHENTICATION_FAILED and sasl is not None:
+        if sasl.mechanism in {"OAUTHBEARER", "GSSAPI"}:
+            return ""  # what was seen says what to do
         return f"check sasl.username, sasl.password and sasl.mechanism ({sasl.mechanism}): they go together"
     if exc.why == Why.UNSUPPORTED and not protocol.startswith("SASL_"):
         return "use brokers of Kafka 2.8 or later"

@@ -78,6 +78,9 @@ HEAD_START_SECONDS = 0.5
 COMING_BACK_SECONDS = 0.1
 """How long a cycle waits for the word of silent brokers: one that has just come back gives it at once."""
 
+LONGEST_THROTTLE_SECONDS = 60.0
+"""A broker that asks to be left alone for longer is asked after that all the same: it may have meant something else."""
+
 BREATH_SECONDS = 0.1
 """Before a silent broker is asked again: what else it was asked at the same time times out first."""
 
@@ -144,10 +147,15 @@ class Brokers:
                 if exc.why != Why.DISCONNECTED or attempt == 2:  # noqa: PLR2004
                     raise
         try:
-            return decode(answer, version)
+            decoded = decode(answer, version)
         except wire.MalformedError as exc:
             message = f"the answer of {address} to {api.name} v{version} could not be decoded: {exc}"
             raise TransportError(message, Why.MALFORMED) from exc
+        if api.begins_with_throttle:
+            throttle_seconds = int.from_bytes(answer[:4], "big", signed=True) / 1000
+            if throttle_seconds > 0:
+                self._throttled_until[address] = now() + min(throttle_seconds, LONGEST_THROTTLE_SECONDS)
+        return decoded
 
     async def version(self, address: Address, api: wire.Api) -> int:
         """Return the highest version of a request that a broker offers, -1 if it does not.
@@ -206,9 +214,6 @@ class Brokers:
             message = f"{address} did not answer {api.name} within {seconds:.3g} s"
             raise TransportError(message, Why.TIMEOUT) from exc
         self.received_bytes[api.name] += len(answer)
-        throttle_ms = int.from_bytes(answer[:4], "big", signed=True)  # the first field of every answer asked for here
-        if throttle_ms > 0:
-            self._throttled_until[address] = now() + throttle_ms / 1000
         return answer, version
 
     async def _be_throttled(self, address: Address, seconds: float) -> None:

@@ -392,7 +392,7 @@ def _options(cluster: Cluster) -> dict[str, Any]:
         "security_protocol": cluster.security_protocol,
     }
     if cluster.security_protocol in TLS_PROTOCOLS:
-        options["ssl_context"] = _tls_context(cluster.tls)
+        options["ssl_context"] = tls_context(cluster.tls)
     if cluster.security_protocol.startswith("SASL_"):
         if cluster.sasl is None:
             raise SettingsError(
@@ -420,7 +420,12 @@ def _by_token(cluster: Cluster) -> bool:
     return cluster.sasl is not None and cluster.sasl.mechanism == "OAUTHBEARER"
 
 
-def _tls_context(tls: Tls) -> ssl.SSLContext:
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Return the context of a client that trusts and shows what the settings say.
+
+    Raises:
+        SettingsError: A file cannot be read or holds no certificate or key.
+    """
     try:
         context = ssl.create_default_context(cafile=tls.ca_file, cadata=tls.ca_pem)
     except OSError as exc:

@@ -32,11 +32,15 @@ class MalformedError(ValueError):
 
 
 class Api(NamedTuple):
-    """A request type: its key on the wire, its name, and the first version with flexible headers."""
+    """A request type: its key on the wire, its name, and the first version with flexible headers.
+
+    ``begins_with_throttle`` is whether the first field of its answer is throttle_time_ms (KIP-219).
+    """
 
     key: int
     name: str
     flexible_from: int
+    begins_with_throttle: bool = True
 
 
 LIST_OFFSETS = Api(2, "ListOffsets", 6)

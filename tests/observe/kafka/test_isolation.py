@@ -6,7 +6,7 @@ import pytest
 
 from monitor.model import Why
 from monitor.observe.kafka.source import KafkaSource
-from monitor.sandbox.fake import Delay, Disconnect, FakeCluster, Hang
+from monitor.sandbox.fake import Delay, Disconnect, FakeCluster, Garbage, Hang
 from monitor.settings import Cluster
 
 TIMEOUT = 0.5
@@ -214,3 +214,26 @@ async def test_an_answer_that_lies_about_its_throttle_does_no_harm(cluster, obse
     snapshot = await observer.observe()
 
     assert set() == unknown(snapshot)
+
+
+async def test_an_answer_that_cannot_be_decoded_tells_no_throttle(cluster, observer):
+    """What begins like a long throttle and is garbage is not obeyed; and an absurd one is not obeyed for long."""
+    await observer.observe()
+    cluster.fail("ListGroups", Garbage(seed=3), broker=2, times=1)
+    await observer.observe()
+    after = await observer.observe()
+
+    assert set() == unknown(after)
+
+
+async def test_a_very_long_throttle_is_not_obeyed_for_long(cluster, observer, monkeypatch):
+    """It may have meant something else: after a minute the broker is asked all the same."""
+    monkeypatch.setattr("monitor.observe.kafka.cluster.LONGEST_THROTTLE_SECONDS", 0.2)
+    await observer.observe()
+    cluster.brokers[2].throttle_ms = 2**31 - 1
+    await observer.observe()
+    cluster.brokers[2].throttle_ms = 0
+    await asyncio.sleep(0.3)
+    after = await observer.observe()
+
+    assert set() == unknown(after)
