@@ -187,10 +187,13 @@ def test_an_unknown_part_makes_the_rest_unknown_until_it_is_back():
     """What is known of the rest is no sum; the count by status says that something is unknown."""
     cluster, exposition = Cluster(), Exposition(Metrics(max_positions=1))
     lags = [[900, 5, 7], [900, 5, None], [900, 5, 8]]
-    texts = [exposition.render(whole(cluster.report(ENDS, committed(a=each)))).plain for each in lags]
+    texts = [exposition.render(whole(with_ages(cluster.report(ENDS, committed(a=each))))).plain for each in lags]
 
     assert [{"0": 900, "rest": 12}, {"0": 900}, {"0": 900, "rest": 13}] == [
         by_pair(ours(text), LAG)["a", "t"] for text in texts
+    ]
+    assert [{"0": 900.25, "rest": 7.25}, {"0": 900.25}, {"0": 900.25, "rest": 8.25}] == [
+        by_pair(ours(text), SECONDS)["a", "t"] for text in texts
     ]
     assert [[3, 0], [2, 1], [3, 0]] == [values(text, "streamgauge_consumer_partitions") for text in texts]
     assert [[], [2]] == [values(texts[1], "streamgauge_consumer_sum_lag_records"), [2]]
