@@ -99,9 +99,8 @@ class Belonging:
 
 
 def _basis(facts: GroupFacts) -> object:
-    """Return what a judgement rests on. Who does not say when a group was described describes it with every look."""
-    read_at = facts.observed_at if facts.described_at is None else facts.described_at
-    return facts.state, facts.members, read_at, facts.subscribed is None
+    """Return what a judgement rests on."""
+    return facts.state, facts.members, facts.described_at, facts.subscribed
 
 
 def _is_due(facts: GroupFacts, judged: object) -> bool:

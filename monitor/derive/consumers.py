@@ -81,6 +81,7 @@ def roll_up(
         objective_seconds=objective,
         over_objective=over,
         members=history.groups.members,
+        observed_at=history.read_at,
         health=parts.health,
         why=parts.why,
         why_seconds=parts.why_seconds,

@@ -84,9 +84,9 @@ class Notebook:
         """Say that so many events are not told."""
         self._left_out.append((at, count))
 
-    def forget(self, kind: str, topic: str) -> None:
+    def forget(self, topic: str) -> None:
         """Take back what was told of a topic."""
-        for key in [key for key in self._events if key.kind == kind and key.topic == topic]:
+        for key in [key for key in self._events if key.topic == topic]:
             del self._events[key]
 
     def events(self, at: float) -> list[Finding]:
@@ -224,7 +224,7 @@ def note_breaks(
 ) -> None:  # fmt: skip
     """Note topics that were created again, and logs that were cut with the consumers whose commit lies beyond."""
     for topic, changes in breaks.recreated.items():
-        notebook.forget(TRUNCATED, topic)  # that was said before the new id had been read
+        notebook.forget(topic)  # what was said of it before the new id had been read
         notebook.note(Key(RECREATED, topic), at, [Part(*change) for change in changes])
     rows, log_end = columns.layout, columns.log_end
     cut = np.flatnonzero(breaks.cut)

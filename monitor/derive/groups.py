@@ -31,7 +31,6 @@ class GroupColumns(NamedTuple):
     motion: Int8s
     epoch: Int64s
     described_at: Floats
-    read_at: Floats
 
 
 def group_columns(groups: tuple[GroupFacts, ...]) -> GroupColumns:
@@ -44,7 +43,6 @@ def group_columns(groups: tuple[GroupFacts, ...]) -> GroupColumns:
         motion=np.fromiter(map(_motion, groups), np.int8, count),
         epoch=np.fromiter((UNKNOWN if facts.epoch is None else facts.epoch for facts in groups), np.int64, count),
         described_at=np.fromiter((_time(facts.described_at) for facts in groups), np.float64, count),
-        read_at=np.fromiter((_time(facts.observed_at) for facts in groups), np.float64, count),
     )
 
 

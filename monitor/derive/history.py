@@ -157,6 +157,7 @@ class History:
         self.rebalances = Rebalances()
         self.notebook = Notebook()
         self.groups: GroupColumns = group_columns(())
+        self.read_at = np.zeros(0)
         self.steps = Steps()
         self.join = Join()
         self.last_success: dict[str, float] = {}
@@ -166,13 +167,14 @@ class History:
 
     def observe(
         self, kafka: KafkaSnapshot, partitions: PartitionColumns, positions: PositionColumns,
-        groups: tuple[GroupFacts, ...],
+        groups: tuple[GroupFacts, ...], read_at: Floats,
     ) -> tuple[PartitionColumns, PositionColumns]:  # fmt: skip
         """Take in a poll: follow the rows, then remember what logs, commits and groups say.
 
         Return the columns with what is as it was before as the same objects, layouts first of all: later steps, and
         publishers, keep what they made of them.
         """
+        self.read_at = read_at
         self.groups = self.steps.groups.get(lambda *_: _as_before(group_columns(groups), self.groups), groups)
         if not self.layout.same_rows(positions.layout):
             self._move(positions.layout, kafka.at)
@@ -236,7 +238,7 @@ class History:
 
     def _read_at(self, consumers: Int32s, at: float) -> Floats:
         """Return when the commits of each of these consumers were read, at the latest when the poll ended."""
-        read_at: Floats = np.fmin(self.groups.read_at[consumers], at)
+        read_at: Floats = np.fmin(self.read_at[consumers], at)
         return read_at
 
     def observe_rates(self, at: float, topic_totals: Int64s, consumers_known: Bools) -> tuple[Floats, Floats]:

@@ -51,7 +51,8 @@ class Observed:
 def observe(kafka: KafkaSnapshot, sparks: SparkSnapshot | None, history: History) -> Observed:
     """Join what all sources of a cluster saw, take it into the history, and count the lag in records."""
     partitions, positions, groups, facts = _join(kafka, sparks, history)
-    partitions, positions = history.observe(kafka, partitions, positions, groups)
+    read_at = np.append(kafka.read_at, [each.query.observed_at for each in facts.values()])
+    partitions, positions = history.observe(kafka, partitions, positions, groups, read_at)
     layout = history.layout
     _count(kafka, sparks, history)
 
@@ -102,5 +103,5 @@ def _join(
     added = [Addition(who, offsets, why) for _, who, offsets, why in queries]
     partitions, positions = history.join.join(kafka.partitions, kafka.positions, added)
     first = len(kafka.groups)
-    groups = (*kafka.groups, *(GroupFacts(who, observed_at=m.query.observed_at, why=why) for m, who, _, why in queries))
+    groups = (*kafka.groups, *(GroupFacts(who, why=why) for _, who, _, why in queries))
     return partitions, positions, groups, {first + i: m.facts(kafka.at) for i, (m, *_) in enumerate(queries)}

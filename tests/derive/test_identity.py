@@ -152,14 +152,22 @@ def test_a_log_that_was_cut_names_who_read_beyond():
     assert ((Change(0, 100, 60),), 40, "orders", 0) == (told.changes, told.records, told.topic, told.partition)
 
 
-def test_what_was_taken_for_a_cut_is_taken_back():
-    """The end fell before the new id was read: once it is known, only that is told."""
+@pytest.mark.parametrize(
+    ("end", "commit", "early"),
+    [
+        pytest.param(60, 50, "truncated", id="its log is shorter"),
+        pytest.param(120, 3, "rewound", id="its log is longer, and its reader began anew"),
+    ],
+)
+def test_what_was_said_of_a_new_topic_is_taken_back(end, commit, early):
+    """It was another topic before its new id was read: once that is known, only that is told."""
     cluster = Cluster()
     cluster.look({P0: (0, 100)}, {"g": {P0: 50}}, ids=ID_A)
-    early = cluster.look({P0: (0, 60)}, {"g": {P0: 50}}, ids=ID_A)
-    report = cluster.look({P0: (0, 61)}, {"g": {P0: 50}}, ids=ID_B)
+    first = cluster.look({P0: (0, end)}, {"g": {P0: commit}}, ids=ID_A)
+    report = cluster.look({P0: (0, end)}, {"g": {P0: commit}}, ids=ID_B)
 
-    assert (["truncated"], ["recreated"]) == (kinds(early), kinds(report))
+    assert ([early], ["recreated"]) == (kinds(first), kinds(report))
+    assert Health.OK is health_of(report)
 
 
 def test_beyond_the_end_says_since_when():
