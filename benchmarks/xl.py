@@ -58,10 +58,10 @@ def snapshot(rows: PositionLayout, *, at: float, moved: int = 0, seed: int = 1) 
     zeros = np.zeros(count, np.int16)
     partitions = PartitionColumns(rows.partitions, start, end, end.copy(), zeros, np.full(count, at))
     committed = PositionColumns(rows, end[rows.row] - lag, np.zeros(len(rows), np.int16))
-    facts = tuple(
-        GroupFacts(consumer, "Stable", "classic", "consumer", members=3, observed_at=at) for consumer in rows.consumers
+    facts = tuple(GroupFacts(consumer, "Stable", "classic", "consumer", members=3) for consumer in rows.consumers)
+    return KafkaSnapshot(
+        "default", at - 0.2, at, True, partitions, committed, facts, np.full(len(facts), at), (), REQUESTS
     )
-    return KafkaSnapshot("default", at - 0.2, at, True, partitions, committed, facts, (), REQUESTS)
 
 
 def ages(lag_records: Int64s, at: float) -> Floats:

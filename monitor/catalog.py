@@ -556,7 +556,7 @@ METRICS: tuple[Metric, ...] = (
         Type.GAUGE,
         "series",
         Level.EXPOSITION,
-        "Series left out of this answer because their cluster has more positions than the settings allow.",
+        "Series left out of this answer because there are more than the settings allow.",
     ),
 )
 
@@ -569,8 +569,9 @@ _PAGE_HEAD = """\
 # Metrics
 
 Served at `/metrics` in the Prometheus text format 0.0.4. A value that is unknown in a cycle is a series that is absent
-from that answer: no series is ever 0 or NaN for want of knowledge. Beyond `metrics.max_positions` positions a cluster's
-metrics by partition of a consumer are left out, and `streamgauge_dropped_series` says how many series that were.
+from that answer: no series is ever 0 or NaN for want of knowledge. Beyond `metrics.max_positions` the
+positions that lag most stay exact, and the others of each consumer and topic are one series with `partition="rest"`;
+`streamgauge_dropped_series` says how many series are left out. See [How many series](series.md).
 The process's own `process_*` and `python_*` metrics follow at the end.
 
 A consumer is out of its objective where `streamgauge_consumer_max_lag_seconds` less its bound exceeds

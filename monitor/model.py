@@ -461,7 +461,6 @@ class GroupFacts:
     protocol: str | None = None
     protocol_type: str | None = None
     members: int | None = None
-    observed_at: float | None = None
     why: int = 0
     assigned: Mapping[TopicPartition, str] = field(default_factory=dict)
     owners: tuple[Member, ...] = ()
@@ -475,6 +474,9 @@ class GroupFacts:
 @dataclass(frozen=True, slots=True, eq=False)
 class KafkaSnapshot:
     """One poll of one Kafka cluster. ``groups[i]`` is about ``positions.layout.consumers[i]``.
+
+    ``groups`` is the same object for as long as nothing of it changed; ``read_at`` is when the commits of each group
+    were read, NaN where they were not.
 
     ``up`` is true when every broker that had to be asked answered and every partition asked has a leader:
     what is missing then is missing for a reason of its own (permissions, deletion), not because a broker is away.
@@ -491,6 +493,7 @@ class KafkaSnapshot:
     partitions: PartitionColumns
     positions: PositionColumns
     groups: tuple[GroupFacts, ...]
+    read_at: Floats
     failures: tuple[Failure, ...] = ()
     requests: Mapping[str, int] = field(default_factory=dict)
     topic_ids: Mapping[str, bytes] = field(default_factory=dict)
@@ -665,8 +668,8 @@ class ConsumerColumns:
 
     ``lag_records`` and ``lag_seconds`` are unknown with any partition unknown; ``known_lag_records`` sums
     the known ones. ``abandoned`` counts its abandoned topics.
-    ``members`` -1 where not read. ``over_objective``: 1 yes, 0 no, -1 unknown. ``evidence`` makes its sentences as
-    they are asked for.
+    ``members`` -1 where not read, ``observed_at`` NaN. ``over_objective``: 1 yes, 0 no, -1 unknown. ``evidence`` makes
+    its sentences as they are asked for.
     """
 
     lag_records: Int64s
@@ -682,6 +685,7 @@ class ConsumerColumns:
     objective_seconds: Floats
     over_objective: Int8s
     members: Int64s
+    observed_at: Floats
     health: Int8s
     why: Int16s
     why_seconds: Int16s

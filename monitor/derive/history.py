@@ -30,6 +30,7 @@ from monitor.derive.spark import SparkMemory
 from monitor.model import (
     UNKNOWN,
     Bools,
+    Consumer,
     Floats,
     GroupFacts,
     Int32s,
@@ -158,6 +159,7 @@ class History:
         self.notebook = Notebook()
         self.groups: GroupColumns = group_columns(())
         self.read_at = np.zeros(0)
+        self.queries: tuple[tuple[Consumer, int], ...] = ()
         self.steps = Steps()
         self.join = Join()
         self.last_success: dict[str, float] = {}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from monitor.derive.groups import GroupColumns
     from monitor.derive.lag import RecordLag, Sums
     from monitor.derive.seconds import Places
-    from monitor.model import Bools, Floats, Int8s
+    from monitor.model import Bools, Floats, GroupFacts, Int8s
 
 T = TypeVar("T")
 Column = TypeVar("Column", bound=npt.NDArray[Any])
@@ -57,6 +57,7 @@ def _are_same(left: tuple[Any, ...], right: tuple[Any, ...]) -> bool:
 class Steps:
     """The steps of a cycle whose results are kept, each with what it gives."""
 
+    facts: Kept[tuple[GroupFacts, ...]] = field(default_factory=Kept)
     groups: Kept[GroupColumns] = field(default_factory=Kept)
     records: Kept[RecordLag] = field(default_factory=Kept)
     topics: Kept[Sums] = field(default_factory=Kept)

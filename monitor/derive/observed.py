@@ -15,6 +15,7 @@ from monitor.derive.join import Addition
 from monitor.derive.lag import RecordLag, Sums, record_lag, sum_parts
 from monitor.model import (
     Bools,
+    Consumer,
     Floats,
     GroupFacts,
     Int64s,
@@ -70,6 +71,10 @@ def observe(kafka: KafkaSnapshot, sparks: SparkSnapshot | None, history: History
     return Observed(kafka, sparks, partitions, positions, groups, facts, records, counts, topics, topic_rate, read_rate)
 
 
+def _with_queries(groups: tuple[GroupFacts, ...], queries: tuple[tuple[Consumer, int], ...]) -> tuple[GroupFacts, ...]:
+    return (*groups, *(GroupFacts(who, why=why) for who, why in queries))
+
+
 def _count(kafka: KafkaSnapshot, sparks: SparkSnapshot | None, history: History) -> None:
     for source, seen in (("kafka", kafka), ("spark", sparks)):
         if seen is not None:
@@ -103,5 +108,8 @@ def _join(
     added = [Addition(who, offsets, why) for _, who, offsets, why in queries]
     partitions, positions = history.join.join(kafka.partitions, kafka.positions, added)
     first = len(kafka.groups)
-    groups = (*kafka.groups, *(GroupFacts(who, why=why) for _, who, _, why in queries))
+    who_and_why = tuple((who, why) for _, who, _, why in queries)
+    if who_and_why != history.queries:
+        history.queries = who_and_why
+    groups = history.steps.facts.get(_with_queries, kafka.groups, history.queries)
     return partitions, positions, groups, {first + i: m.facts(kafka.at) for i, (m, *_) in enumerate(queries)}

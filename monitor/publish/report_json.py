@@ -152,7 +152,7 @@ def consumer_json(cluster: ClusterReport, index: int, *, partitions: bool = True
         "state": facts.state,
         "protocol": facts.protocol,
         "members": _count(columns.members[index]),
-        "observed_at": None if facts.observed_at is None else _time(facts.observed_at),
+        "observed_at": _time(float(at)) if (at := columns.observed_at[index]) == at else None,
         "health": HEALTHS[columns.health[index]].value,
         "evidence": columns.evidence[index],
         "objective_seconds": float(columns.objective_seconds[index]),

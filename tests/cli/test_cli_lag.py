@@ -23,7 +23,7 @@ LOG = {key: [(i, int(AT * 1000) - 1_000 * (end - i)) for i in range(end)] for ke
 
 
 def empty(name):
-    return GroupFacts(group(name), state="Empty", protocol="classic", members=0, observed_at=AT)
+    return GroupFacts(group(name), state="Empty", protocol="classic", members=0)
 
 
 def snapshot(commits=None, ends=ENDS, stopped=(), **extra):
@@ -76,7 +76,7 @@ def reader_of_orders(**kw):
     """A live group that subscribes to orders alone; one member has it all."""
     owner = Member("member-1", "client-1", "/10.0.0.7", assigned=(TopicPartition("orders", 0),))
     return GroupFacts(
-        group("g"), "Stable", "classic", members=1, observed_at=AT, owners=(owner,), subscribed=frozenset({"orders"}),
+        group("g"), "Stable", "classic", members=1, owners=(owner,), subscribed=frozenset({"orders"}),
         assigned={TopicPartition("orders", 0): "client-1"}, described_at=AT, **kw,
     )  # fmt: skip
 

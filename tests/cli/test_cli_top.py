@@ -20,7 +20,7 @@ ENDS = {("orders", 0): (0, 100)}
 
 
 def snapshot(commits, *, at=AT, stopped=(), **extra):
-    states = {name: GroupFacts(group(name), state="Empty", members=0, observed_at=at) for name in stopped}
+    states = {name: GroupFacts(group(name), state="Empty", members=0) for name in stopped}
     return kafka_snapshot(ENDS, {n: {("orders", 0): c} for n, c in commits.items()}, at=at, states=states, **extra)
 
 

@@ -16,7 +16,7 @@ COMMITS = {NEW: 90, OLD: 200}
 def live(*subscribed, at=1000.0, state="Stable", members=2, assigned=(), **kw):
     owned = {TopicPartition(*key): "client" for key in assigned}
     return GroupFacts(
-        group("g"), state, "classic", "consumer", members, at, assigned=owned,
+        group("g"), state, "classic", "consumer", members, assigned=owned,
         subscribed=None if subscribed == (None,) else frozenset(subscribed),
         described_at=kw.pop("described_at", at), **kw,
     )  # fmt: skip

@@ -522,7 +522,7 @@ def test_a_rebalance_lays_out_the_owners_only():
 
     def owned_by(client_id):
         member = Member("m", client_id, "h", assigned=(TopicPartition("t", 0),))
-        return {"a": GroupFacts(group("a"), state="Stable", members=1, owners=(member,), observed_at=1000.0)}
+        return {"a": GroupFacts(group("a"), state="Stable", members=1, owners=(member,))}
 
     taken_in(text, cluster.report(ENDS, committed(a=[1, 2]), states=owned_by("x")))
     before = pieces(text, METRICS[:-2])

@@ -88,11 +88,12 @@ def kafka_snapshot(
     )
     states = states or {}
     facts = tuple(
-        states.get(name, GroupFacts(who, state="Stable", protocol="classic", members=1, observed_at=at))
+        states.get(name, GroupFacts(who, state="Stable", protocol="classic", members=1))
         for name, who in consumers.items()
     )
     return KafkaSnapshot(
-        "default", at - 0.1, at, up, partitions, positions, facts, tuple(failures), {"ListGroups": 1},
+        "default", at - 0.1, at, up, partitions, positions, facts,
+        np.array([np.nan if each.why else at for each in facts]), tuple(failures), {"ListGroups": 1},
         ids or {}, tuple(findings),
     )  # fmt: skip
 

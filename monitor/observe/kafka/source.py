@@ -13,10 +13,10 @@ for keeps its rows, so that it is unknown and not gone; it is gone when a coordi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -27,9 +27,11 @@ from monitor.model import (
     UNKNOWN,
     Consumer,
     Failure,
+    Floats,
     Found,
     GroupFacts,
     Int32s,
+    Int64s,
     KafkaSnapshot,
     Kind,
     Lookups,
@@ -132,6 +134,7 @@ class KafkaSource:
             partitions=partitions,
             positions=positions,
             groups=roster.facts(commits),
+            read_at=roster.read_at(commits),
             failures=tuple(poll.failures),
             requests=self._requests(),
             topic_ids=self._map.map.topic_ids,
@@ -355,6 +358,8 @@ class Roster:
         self.shares = tuple(group for group in groups if group.is_share)
         self.unlisted = tuple(group for group in groups if not group.listed)
         self._facts = tuple(map(self._of, groups))
+        self._unknown: Mapping[str, int] = {}
+        self._answers: tuple[object, Int64s] = (None, np.zeros(0, np.int64))
         self._owners: tuple[Mapping[str, tuple[int, int]], Mapping[str, tuple[int, int]]] = ({}, {})
 
     def owners(self, commits: Commits) -> Mapping[str, tuple[int, int]]:
@@ -366,12 +371,26 @@ class Roster:
         return self._owners[1]
 
     def facts(self, commits: Commits) -> tuple[GroupFacts, ...]:
-        """Return what is known of each group, with how reading it went in this cycle."""
-        unknown, read_at = commits.unknown, commits.read_at
-        return tuple(
-            dataclasses.replace(each, observed_at=read_at(each.consumer.name), why=unknown.get(each.consumer.name, 0))
-            for each in self._facts
-        )
+        """Return what is known of each group, with why it could not be read in this cycle."""
+        if commits.unknown != self._unknown:
+            self._unknown = commits.unknown
+            self._facts = tuple(
+                each if each.why == (why := commits.unknown.get(each.consumer.name, 0)) else replace(each, why=why)
+                for each in self._facts
+            )
+        return self._facts
+
+    def read_at(self, commits: Commits) -> Floats:
+        """Return when the commits of each group were read, NaN where they were not."""
+        answer = self._answer_of(commits.owner)
+        return np.array([*commits.arrived_at, np.nan])[answer]
+
+    def _answer_of(self, owner: Mapping[str, tuple[int, int]]) -> Int64s:
+        """Return the number of the answer that counts for each group, -1 without one."""
+        if self._answers[0] is not owner:
+            numbers = (owner.get(who.name, (UNKNOWN, 0))[0] for who in self.consumers)
+            self._answers = (owner, np.fromiter(numbers, np.int64, len(self.consumers)))
+        return self._answers[1]
 
     def _of(self, group: Group) -> GroupFacts:
         return GroupFacts(

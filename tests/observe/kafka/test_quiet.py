@@ -150,7 +150,7 @@ async def test_an_offset_set_back_by_hand_is_seen_in_time(cluster, observer, mon
 
     assert 10 == committed(early)["empty"]["idle", 0]
     assert 2 == committed(late)["empty"]["idle", 0]
-    when = {group.consumer.name: group.observed_at for group in early.groups}
+    when = {group.consumer.name: at for group, at in zip(early.groups, early.read_at.tolist(), strict=True)}
     assert when["empty"] < early.started_at < when["late"], "it says how old it is"
 
 

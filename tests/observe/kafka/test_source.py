@@ -87,7 +87,13 @@ async def test_everything_is_read_with_requests_by_broker(cluster, observer):
     assert ALL_ORDERS == ends(snapshot)
     assert snapshot.up
     assert () == snapshot.failures
-    assert {"Metadata": 1, "ListGroups": 3, "OffsetFetch": 2, "ListOffsets": 9, "DescribeCluster": 1} == snapshot.requests
+    assert {
+        "Metadata": 1,
+        "ListGroups": 3,
+        "OffsetFetch": 2,
+        "ListOffsets": 9,
+        "DescribeCluster": 1,
+    } == snapshot.requests
     assert snapshot.requests == {api: cluster.count(api) for api in snapshot.requests}
 
 
@@ -99,7 +105,13 @@ async def test_requests_do_not_grow_with_groups(cluster, observer):
     snapshot = await observer.observe()
 
     assert 302 == len(snapshot.groups)
-    assert {"Metadata": 1, "ListGroups": 3, "OffsetFetch": 3, "ListOffsets": 9, "DescribeCluster": 1} == snapshot.requests
+    assert {
+        "Metadata": 1,
+        "ListGroups": 3,
+        "OffsetFetch": 3,
+        "ListOffsets": 9,
+        "DescribeCluster": 1,
+    } == snapshot.requests
 
 
 async def test_commits_are_read_before_ends(cluster, observer):
