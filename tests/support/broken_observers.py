@@ -164,10 +164,11 @@ class KeepsSnapshots(Around):
 
 
 class KeepsNames(Around):
-    """Remembers the name of every group for ever."""
+    """Remembers the name of every group and topic for ever."""
 
     def change(self, snapshot: KafkaSnapshot) -> KafkaSnapshot:
         names = {facts.consumer.name for facts in snapshot.groups}
+        names.update(snapshot.partitions.layout.topics)
         self.reader.names = getattr(self.reader, "names", set()) | names
         return snapshot
 
@@ -197,7 +198,9 @@ def with_consumers(snapshot: KafkaSnapshot, more: list[GroupFacts]) -> KafkaSnap
     starts = np.append(old.starts, np.repeat(old.starts[-1], len(more))).astype(np.int64)
     layout = PositionLayout(old.partitions, (*old.consumers, *(facts.consumer for facts in more)), starts, old.row)
     positions = dataclasses.replace(snapshot.positions, layout=layout)
-    return dataclasses.replace(snapshot, positions=positions, groups=(*snapshot.groups, *more))
+    groups = (*snapshot.groups, *more)
+    read_at = np.append(snapshot.read_at, np.full(len(more), np.nan))
+    return dataclasses.replace(snapshot, positions=positions, groups=groups, read_at=read_at)
 
 
 def twice(snapshot: KafkaSnapshot) -> KafkaSnapshot:
@@ -219,7 +222,9 @@ def without_last(snapshot: KafkaSnapshot) -> KafkaSnapshot:
     if said is not None:
         columns["lag_said"] = said[:count]
     positions = dataclasses.replace(old, layout=layout, **columns)
-    return dataclasses.replace(snapshot, positions=positions, groups=snapshot.groups[:-1])
+    return dataclasses.replace(
+        snapshot, positions=positions, groups=snapshot.groups[:-1], read_at=snapshot.read_at[:-1]
+    )
 
 
 def without_last_positions(snapshot: KafkaSnapshot) -> KafkaSnapshot:

@@ -223,7 +223,7 @@ class Cycle:
 
 
 def _is_aged_by_an_old_answer(cycle: Cycle, row: Row) -> bool:
-    """Return whether a position was caught up in the cycle before, at the same offset.
+    """Return whether a position was caught up at this offset, or beyond the end, when there was no record there yet.
 
     An answer "no record at or after t" is taken for proof that the record at the log end is older than t, though it
     has yet to be written (monitor/derive/placement.py: Brackets.learn, and Brackets.want keeps it).
@@ -254,7 +254,13 @@ def _is_compared_with_an_error(cycle: Cycle, group: str) -> bool:
     """
     was_read = cycle.memory.previous is not None and cycle.memory.whole_at.get(group) == cycle.memory.previous[0]
     coordinators = cycle.world.groups[group].coordinator.during(cycle.began, cycle.ended)
-    return not was_read or len(coordinators) > 1
+    was_moved = len(cycle.world.groups[group].coordinator.during(cycle.began - 2 * cycle.interval, cycle.ended)) > 1
+    brokers = cycle._brokers_of(group, None)
+    # Where the new one's list cannot be read, or an old one lists the group still, an old one is asked first.
+    is_listed_oddly = any(each.broker in brokers for each in cycle.near) or any(
+        cycle.world.groups[group].listed_by.during(cycle.began, cycle.ended)
+    )
+    return not was_read or len(coordinators) > 1 or (was_moved and is_listed_oddly)
 
 
 def _is_not_asked_after(cycle: Cycle, group: str | None) -> bool:
@@ -273,6 +279,16 @@ def _is_not_asked_after(cycle: Cycle, group: str | None) -> bool:
         and (each.broker in brokers or each.group == group or each.is_about_all)
         for each in cycle.world.causes
     )
+
+
+def _was_never_asked(cycle: Cycle, row: Row) -> bool:
+    """Return whether the log end of a partition is neither known nor has a reason.
+
+    One that the map had not at first, and whose leader had failed already in this cycle (monitor/observe/kafka/
+    offsets.py: EndReader.read gives it the reason 0, and leaves it out of the next round). Its lag is shown as 0.
+    """
+    *_, log_end, _, why = (0, *cycle.partitions[row.where])
+    return why == 0 and log_end < 0
 
 
 def _is_out_of_time(cycle: Cycle) -> bool:
@@ -322,7 +338,8 @@ def lags_follow_from_their_parts(cycle: Cycle) -> Iterator[str]:
     for row in cycle.rows:
         is_empty = row.log_end >= 0 and row.log_start == row.log_end
         if row.lag >= 0 and row.log_end < 0:
-            yield f"{row.group} on {row.where} has lag {row.lag} without a log end"
+            if not _was_never_asked(cycle, row):
+                yield f"{row.group} on {row.where} has lag {row.lag} without a log end"
         elif row.lag >= 0 and row.lag != row.log_end - max(row.committed, row.log_start):
             yield f"{row.group} on {row.where} has lag {row.lag}: {row}"
         elif row.lag >= 0 and row.committed < 0 and not is_empty:
@@ -446,7 +463,7 @@ def _missing(cycle: Cycle, name: str, shown: set[tuple[str, Partition]]) -> Iter
 def zeros_are_measured(cycle: Cycle) -> Iterator[str]:
     """Where 0 is shown, it was 0: read to the end or nothing there, no members."""
     for row in cycle.rows:
-        if row.lag != 0:
+        if row.lag != 0 or _was_never_asked(cycle, row):
             continue
         logs = cycle.logs(row.where)
         ends = {end for log in logs for end in log.end.during(cycle.began, cycle.ended)}
@@ -473,7 +490,8 @@ def zeros_are_measured(cycle: Cycle) -> Iterator[str]:
 def nothing_is_unknown_without_cause(cycle: Cycle) -> Iterator[str]:
     """What is unknown has a cause that was there in this cycle or the interval before, at a broker that it needs."""
     for row in cycle.rows:
-        if row.lag >= 0 or _is_unknown_in_truth(cycle, row) or cycle.is_excused(row.group, row.where):
+        excused = cycle.is_excused(row.group, row.where) or _was_never_asked(cycle, row)
+        if row.lag >= 0 or excused or _is_unknown_in_truth(cycle, row):
             continue
         yield f"{row.group} on {row.where} is unknown without a cause: {why_name(row.why)}"
     since = cycle.began - cycle.interval
@@ -543,8 +561,10 @@ def nothing_is_shown_that_is_gone(cycle: Cycle) -> Iterator[str]:
         if not is_there and not cycle.is_excused(name, None):
             yield f"{name} is shown, and is gone"
     used = {row.where for row in cycle.rows}
-    for where in cycle.partitions:
-        lived = cycle.world.logs_during(where, since, cycle.ended)
+    mapped = since - cycle.cluster.metadata_interval_seconds - cycle.interval
+    for where, (*_, why) in cycle.partitions.items():
+        # What nobody reads, and is said to be unknown, may stay until the map is read anew.
+        lived = cycle.world.logs_during(where, mapped if why else since, cycle.ended)
         if not lived and where not in used and not cycle.is_excused(None, where):
             yield f"{where} is shown, and is gone"
 
@@ -596,16 +616,20 @@ def memory_is_bounded(cycle: Cycle) -> Iterator[str]:
     limit = round(GROWTH * cycle.memory.elements_a_row * cycle.memory.peak)
     if weight.elements > limit:
         yield f"{weight.elements} elements are held, at most {limit} should be; largest: {weight.largest}"
-    for text in sorted(weight.texts & cycle.world.gone.keys()):
-        if cycle.world.gone[text] < cycle.began - FORGOTTEN_AFTER_SECONDS:
-            yield f"{text} went {cycle.began - cycle.world.gone[text]:.0f} s ago and is still known by name"
+    long_gone = {text for text, at in cycle.world.gone.items() if at < cycle.began - FORGOTTEN_AFTER_SECONDS}
+    known = sorted(weight.texts & long_gone)
+    if len(known) > NAMES_LEFT:
+        yield f"still known by name, though gone for long: {', '.join(known)}"
 
 
 GROWTH = 1.5
 """How much more than after the first cycles may be held, compared with the largest number of rows so far."""
 
 FORGOTTEN_AFTER_SECONDS = 300.0
-"""By then nothing of what is gone is held any more, not even by name."""
+"""By then what is gone is forgotten, by name as well."""
+
+NAMES_LEFT = 2
+"""What was kept from the last time that something changed may name something that is gone, and goes with the next."""
 
 
 def nothing_is_left_over(cycle: Cycle) -> Iterator[str]:
@@ -754,7 +778,7 @@ def _remember(cycle: Cycle) -> None:
         shown.add((row.group, row.where))
         if row.committed >= 0:
             memory.shown[row.group, row.where] = row.committed
-        if row.lag == 0:
+        if row.lag == 0 or row.why == Why.BEYOND_END:
             memory.caught_up[row.group, row.where] = row.committed
     whole = set(cycle.groups) - unknown
     for name in whole:

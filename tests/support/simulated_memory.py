@@ -14,17 +14,18 @@ CONTAINERS = (list, tuple, set, frozenset, deque)
 SKIPPED = (int, float, types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, types.CodeType)
 
 
-HOLDERS = ("_Fetch", "Identity")
+HOLDERS = ("_Fetch", "Identity", "Finding", "Notebook")
 """Where names of what is gone are not looked for.
 
-Identity keeps the ids of topics for a while, to know one that comes back. Known, until it is mended: a coordinator that
-has nothing to coordinate any more keeps its last question and answer (monitor/observe/kafka/offsets.py: CommitReader).
+Identity keeps the ids of topics for a while, to know one that comes back, and findings are told for a while. Known,
+until it is mended: a coordinator that has nothing to coordinate any more keeps its last question and answer
+(monitor/observe/kafka/offsets.py: CommitReader).
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """``elements`` of containers and columns; bytes and texts count an element each eight characters."""
+    """``elements`` of containers; columns, bytes and texts count one each eight bytes."""
 
     elements: int
     texts: frozenset[str]
@@ -48,7 +49,7 @@ def weigh(roots: Iterable[object]) -> Weight:
         elif isinstance(each, bytes | bytearray | memoryview):
             by_type["bytes"] += 1 + len(each) // 8
         elif isinstance(each, np.ndarray):
-            by_type["array"] += 1 + each.size
+            by_type["array"] += 1 + each.nbytes // 8
             if each.base is not None:
                 todo.append(each.base)
         elif isinstance(each, dict):

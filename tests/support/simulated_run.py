@@ -166,8 +166,8 @@ class Simulation:
         )
         scenario = Scenario(self._world, self._clock, story, release)
         scenario.begin()
-        source = KafkaSource(self._cluster, transport=self._transport, clock=self._clock)
-        self._watched = _Watched(self._wrap(source), loop)
+        self._source = KafkaSource(self._cluster, transport=self._transport, clock=self._clock)
+        self._watched = _Watched(self._wrap(self._source), loop)
         settings = Settings(clusters=(self._cluster,))
         self._monitor = ClusterMonitor(self._cluster, settings, STEADY, self._watched, None)
         self._exposition = Exposition(Metrics())
@@ -222,7 +222,7 @@ class Simulation:
             cluster=self._cluster,
             offsets=self._offsets,
             memory=self._memory,
-            roots=(self._monitor, self._watched._reader, self._exposition),
+            roots=(self._monitor, self._source, self._exposition),
             tasks=frozenset(asyncio.all_tasks(self._loop) - self._ours),
         )
         self._longest = max(self._longest, cycle.ended - cycle.began)
