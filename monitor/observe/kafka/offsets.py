@@ -478,6 +478,15 @@ class Ends:
             np.full(len(why), np.nan),
         )
 
+    def take_ends_as_stable(self, at: Int32s) -> None:
+        """Say that the last stable offset of these rows is their log end."""
+        self.offset[STABLE][at], self.why[STABLE][at] = self.offset[END][at], 0
+
+    def cap_stable(self, at: Int32s) -> None:
+        """Say of a last stable offset that was read after its log end and is beyond it that it has reached the end."""
+        known = at[(self.why[STABLE][at] == 0) & (self.why[END][at] == 0)]
+        self.offset[STABLE][known] = np.minimum(self.offset[STABLE][known], self.offset[END][known])
+
     def reason(self) -> Int16s:
         """Return why start and end of each row are unknown, 0 where both are known."""
         return np.where(self.why[END] != 0, self.why[END], self.why[START])
@@ -494,6 +503,7 @@ class Ask:
         self._bodies: dict[int, bytes] = {}
         self._decoder = wire.ListOffsetsDecoder()
         self._placed: tuple[wire.Shape, Int64s, Int64s] | None = None
+        self._last: tuple[wire.Offsets, tuple[Int64s, Int64s, Int16s]] | None = None
 
     def encode(self, version: int) -> bytes:
         """Return the request body, the same bytes each time."""
@@ -505,6 +515,8 @@ class Ask:
     def decode(self, data: bytes, _version: int) -> tuple[Int64s, Int64s, Int16s]:
         """Return offset, timestamp and error of every row asked for, in that order; omitted ones are MALFORMED."""
         answer = self._decoder.decode(data)
+        if self._last is not None and self._last[0] is answer:
+            return self._last[1]
         if self._placed is None or self._placed[0] is not answer.shape:
             self._placed = (answer.shape, *self._place(answer.shape))
         _, source, target = self._placed
@@ -514,7 +526,8 @@ class Ask:
         offset[target] = answer.offset[source]
         timestamp[target] = answer.timestamp_ms[source]
         why[target] = answer.shape.error[source]
-        return offset, timestamp, why
+        self._last = (answer, (offset, timestamp, why))
+        return self._last[1]
 
     def _place(self, shape: wire.Shape) -> tuple[Int64s, Int64s]:
         """Return which entries of the answer belong to which of the rows asked for."""
@@ -536,15 +549,45 @@ def _by_topic(rows: Rows, at: Int32s, timestamps: Int64s | int) -> Iterator[tupl
         yield layout.topics[topic[first]], layout.partition[at[first:end]], times
 
 
+class _Chunk:
+    """Rows that one leader is asked about at once, in a request for each question."""
+
+    def __init__(self, rows: Rows, at: Int32s) -> None:
+        self.at = at
+        self.asks = {question: Ask(rows, at, question.timestamp, question.isolation) for question in QUESTIONS}
+        self._stable_end: Int64s | None = None
+        """The log ends of all its rows where the last look found each to be the last stable offset too."""
+
+    @property
+    def is_stable(self) -> bool:
+        """Return whether no transaction was open at the last look."""
+        return self._stable_end is not None
+
+    def stands_still(self, ends: Ends) -> bool:
+        """Return whether no log end has moved since then, so that every last stable offset is the log end still."""
+        known, end = not ends.why[END][self.at].any(), ends.offset[END][self.at]
+        return known and self._stable_end is not None and np.array_equal(end, self._stable_end)
+
+    def learn(self, ends: Ends) -> None:
+        """Take note of what was answered."""
+        end, stable = ends.offset[END][self.at], ends.offset[STABLE][self.at]
+        is_known = not (ends.why[END][self.at].any() or ends.why[STABLE][self.at].any())
+        self._stable_end = end if is_known and np.array_equal(end, stable) else None
+
+
 class EndReader:
-    """Reads log start, last stable offset and log end of all partitions."""
+    """Reads log start, last stable offset and log end of all partitions.
+
+    A transaction that is opened writes a record. So while no log end of a chunk moves and none of its transactions was
+    open, every last stable offset is the log end, and is not asked for.
+    """
 
     def __init__(self, brokers: Brokers, clock: Callable[[], float]) -> None:
         self._brokers = brokers
         self._clock = clock
         self._key: tuple[Rows, Int32s] | None = None
         self._led: tuple[ClusterMap, Rows, Mapping[str, int], tuple[Int32s, Int16s]] | None = None
-        self._asks: dict[int, list[tuple[Int32s, dict[Question, Ask]]]] = {}
+        self._chunks: dict[int, list[_Chunk]] = {}
 
     async def read(
         self, poll: Poll, keeper: MapKeeper, patience: Patience, rows: Rows, errors: Mapping[str, int]
@@ -553,7 +596,7 @@ class EndReader:
         leader, why = self._leaders(keeper.map, rows, errors)
         ends = Ends.unknown(why)
         self._prepare(rows, leader)
-        await self._round(poll, keeper, ends, self._asks)
+        await self._round(poll, keeper, ends, self._chunks)
         asked = why == 0
         while patience.is_left(self.open(poll, keeper, ends, leader)):
             await patience.pause()
@@ -572,6 +615,8 @@ class EndReader:
     def open(self, poll: Poll, keeper: MapKeeper, ends: Ends, leader: Int32s) -> list[tuple[object, int]]:
         """Return the rows worth asking again: what and why, as Patience wants it."""
         reason = ends.reason()
+        if not reason.any():
+            return []
         rows = np.flatnonzero(_may_pass(poll, reason, leader))
         return [(("row", row), why) for row, why in zip(rows.tolist(), reason[rows].tolist(), strict=True)]
 
@@ -583,38 +628,39 @@ class EndReader:
 
     def _prepare(self, rows: Rows, leader: Int32s) -> None:
         if self._key is None or self._key[0] is not rows or not np.array_equal(self._key[1], leader):
-            self._asks = self._cut(rows, leader)
+            self._chunks = self._cut(rows, leader)
             self._key = (rows, leader)
 
-    def _cut(self, rows: Rows, leader: Int32s) -> dict[int, list[tuple[Int32s, dict[Question, Ask]]]]:
+    def _cut(self, rows: Rows, leader: Int32s) -> dict[int, list[_Chunk]]:
         cut = {}
         for node in np.unique(leader[leader >= 0]).tolist():
             led = np.flatnonzero(leader == node).astype(np.int32)
-            chunks = [led[i : i + PARTITIONS_AT_ONCE] for i in range(0, len(led), PARTITIONS_AT_ONCE)]
-            cut[node] = [(at, {q: Ask(rows, at, q.timestamp, q.isolation) for q in QUESTIONS}) for at in chunks]
+            cut[node] = [_Chunk(rows, led[i : i + PARTITIONS_AT_ONCE]) for i in range(0, len(led), PARTITIONS_AT_ONCE)]
         return cut
 
-    async def _round(
-        self,
-        poll: Poll,
-        keeper: MapKeeper,
-        ends: Ends,
-        asks: Mapping[int, Sequence[tuple[Int32s, Mapping[Question, Ask]]]],
-    ) -> None:
-        await asyncio.gather(*(self._ask_node(poll, keeper, ends, node, chunks) for node, chunks in asks.items()))
+    async def _round(self, poll: Poll, keeper: MapKeeper, ends: Ends, chunks: Mapping[int, Sequence[_Chunk]]) -> None:
+        await asyncio.gather(*(self._ask_node(poll, keeper, ends, node, some) for node, some in chunks.items()))
 
-    async def _ask_node(
-        self,
-        poll: Poll,
-        keeper: MapKeeper,
-        ends: Ends,
-        node: int,
-        chunks: Sequence[tuple[Int32s, Mapping[Question, Ask]]],
-    ) -> None:
-        for at, asks in chunks:
-            await asyncio.gather(
-                *(self._ask(poll, keeper, ends, node, at=at, question=q, ask=a) for q, a in asks.items())
-            )
+    async def _ask_node(self, poll: Poll, keeper: MapKeeper, ends: Ends, node: int, chunks: Sequence[_Chunk]) -> None:
+        for chunk in chunks:
+
+            async def ask(*questions: Question, chunk: _Chunk = chunk) -> None:
+                asks = (
+                    self._ask(poll, keeper, ends, node, at=chunk.at, question=question, ask=chunk.asks[question])
+                    for question in questions
+                )
+                await asyncio.gather(*asks)
+
+            if not chunk.is_stable:
+                await ask(*QUESTIONS)
+            else:
+                await ask(START, END)
+                if chunk.stands_still(ends):
+                    ends.take_ends_as_stable(chunk.at)
+                    continue
+                await ask(STABLE)
+                ends.cap_stable(chunk.at)
+            chunk.learn(ends)
 
     async def _ask(
         self, poll: Poll, keeper: MapKeeper, ends: Ends, node: int, *, at: Int32s, question: Question, ask: Ask

@@ -5,7 +5,7 @@ import pytest
 from monitor.model import Why
 from monitor.observe.kafka import quiet
 from monitor.observe.kafka.source import KafkaSource
-from monitor.sandbox.fake import ErrorCode, FakeCluster, Member
+from monitor.sandbox.fake import Call, ErrorCode, FakeCluster, Member
 from monitor.settings import Cluster
 
 
@@ -75,7 +75,7 @@ async def test_a_resting_group_is_not_asked_about(cluster, observer):
     snapshot = await observer.observe()
 
     assert asked == asked_of_2(cluster)
-    assert 6 == cluster.count("ListOffsets") - ends
+    assert 4 == cluster.count("ListOffsets") - ends, "start and end of each leader"
     assert ALL == committed(snapshot)
     assert snapshot.up
 
@@ -102,8 +102,7 @@ async def test_a_record_more_wakes_a_group_in_the_same_cycle(cluster, observer):
 
     assert 14 == committed(snapshot)["done"]["idle", 1]
     assert 15 == snapshot.partitions.log_end.tolist()[3]
-    assert ["ListOffsets"] * 3 == apis[-3:]
-    assert "OffsetFetch" == apis[-4]
+    assert ["OffsetFetch", "ListOffsets", "ListOffsets"] == apis[-3:]
     at = len(cluster.journal)
     await observer.observe()
     apis = [seen.api for seen in cluster.journal[at:] if seen.api in {"OffsetFetch", "ListOffsets"}]
@@ -163,3 +162,60 @@ async def test_a_new_topic_and_a_new_group_are_seen_while_others_rest(cluster, o
     second = await observer.observe()
 
     assert {**ALL, "another": {("new", 0): 1}} == committed(first) == committed(second)
+
+
+# --- last stable offsets ----------------------------------------------------------------------------
+
+
+def stable(snapshot) -> list:
+    return snapshot.partitions.last_stable.tolist()
+
+
+async def test_a_last_stable_offset_is_not_asked_for_while_nothing_is_written(cluster, observer):
+    """A transaction that is opened writes a record: without one, the last stable offset is the log end still."""
+    await observer.observe()
+    asked = cluster.count("ListOffsets")
+    snapshot = await observer.observe()
+
+    assert 4 == cluster.count("ListOffsets") - asked
+    assert [10] * 4 == stable(snapshot)
+
+
+async def test_an_open_transaction_is_seen_when_it_writes_and_until_it_ends(cluster, observer):
+    """It holds the last stable offset back, which moves again without the log end when it ends."""
+    topic = cluster.topics["idle"]
+    await observer.observe()
+    await observer.observe()
+    topic.log_end[1] += 3
+    opened = await observer.observe()
+    topic.last_stable[1] += 2
+    partly = await observer.observe()
+    topic.last_stable[1] += 1
+    ended = await observer.observe()
+    after = await observer.observe()
+
+    assert [[10, 10, 10, 10], [10, 10, 10, 12], [10, 10, 10, 13], [10, 10, 10, 13]] == [
+        stable(each) for each in (opened, partly, ended, after)
+    ]
+
+
+async def test_a_last_stable_offset_read_after_its_end_is_never_beyond_it(cluster, observer):
+    """Between the two answers the log may grow."""
+    await observer.observe()
+    await observer.observe()
+    cluster.append("idle", 1, 1, timestamp_ms=1000)
+    grow = Call(lambda: cluster.append("idle", 1, 5, timestamp_ms=1000))
+    cluster.fail("ListOffsets", grow, broker=2, when=lambda header, body: body[4] == 1)
+    snapshot = await observer.observe()
+
+    assert snapshot.partitions.log_end.tolist() == stable(snapshot)
+    assert 11 == stable(snapshot)[3]
+
+
+async def test_a_last_stable_offset_that_cannot_be_read_is_unknown_alone(cluster, observer):
+    """The lag does not depend on it."""
+    cluster.fail("ListOffsets", ErrorCode(78), broker=2, when=lambda header, body: body[4] == 1)
+    snapshot = await observer.observe()
+
+    assert [10, 10, -1, -1] == stable(snapshot)
+    assert [10] * 4 == snapshot.partitions.log_end.tolist()
