@@ -82,7 +82,9 @@ class ClusterMonitor:
         kafka, spark = await self._observe()
         seen = observe(kafka, spark, self._history)
         await self._look_up(seen)
-        self.report = derive(seen, self._history, self._objective_seconds)
+        self.report = derive(
+            seen, self._history, self._objective_seconds, interval_seconds=self.cluster.interval_seconds
+        )
         return self.report
 
     async def watch(self, publish: Callable[[], Awaitable[None]]) -> None:

@@ -161,6 +161,9 @@ def _undecoded(data: bytes, _version: int) -> bytes:
     return data
 
 
+_Positions = dict[tuple[str, int], int]
+
+
 class Memory:
     """What each group had committed when it was last read, for the moment when another broker takes over.
 
@@ -171,47 +174,60 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._read: dict[str, tuple[_Fetch, int]] = {}
-        self._unread: set[str] = set()
-        self._settling: dict[str, tuple[float, dict[tuple[str, int], int]]] = {}
+        self._read: dict[str, _Fetch] = {}
+        """The last request that a group was read by."""
+        self._had: dict[str, _Positions] = {}
+        """What groups had that are unread now, or were when they were asked for last."""
+        self._settling: dict[str, float] = {}
+        """Until when groups of those are doubted."""
 
     @property
     def is_wary(self) -> bool:
         """Return whether there is any group whose next answer has to be looked at closely."""
-        return bool(self._unread or self._settling)
+        return bool(self._had)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop groups that are gone."""
         for name in names:
             self._read.pop(name, None)
-            self._settling.pop(name, None)
-            self._unread.discard(name)
+            self._settle(name)
 
     def doubtful(self, commits: Commits, answered: Sequence[_Answered]) -> set[str]:
         """Return the groups whose answer is not to be believed yet."""
+        # Who coordinates a group no longer has just answered so: what counts is what it said before.
+        before = {each.fetch: each.before for each in answered}
+        for name in commits.unknown:
+            self._remember(name, before)
         found = set()
         for name, (number, index) in commits.owner.items():
-            fetch, before, *_ = answered[number]
+            fetch = answered[number].fetch
             known = self._read.get(name)
-            if known is not None and (known[0].node != fetch.node or name in self._unread):
-                answer = before if known[0] is fetch else known[0].last
-                if answer is not None and name not in self._settling:
-                    self._settling[name] = (now() + SETTLING_SECONDS, _offsets(answer, known[1]))
-            if name in self._settling:
-                until, had = self._settling[name]
-                has = _offsets(commits.answers[number], index)
-                if now() < until and any(has.get(where, UNKNOWN) < offset for where, offset in had.items()):
+            if known is not None and known.node != fetch.node:
+                self._remember(name, before)
+                self._settling.pop(name, None)
+            if name in self._had:
+                until = self._settling.setdefault(name, now() + SETTLING_SECONDS)
+                has = _positions(commits.answers[number], index)
+                if now() < until and any(has.get(at, UNKNOWN) < offset for at, offset in self._had[name].items()):
                     found.add(name)
                 else:
-                    del self._settling[name]
-            if known is None or known[0] is not fetch or known[1] != index:
-                self._read[name] = (fetch, index)
-        self._unread -= commits.owner.keys()
-        self._unread |= commits.unknown.keys()
+                    self._settle(name)
+            if known is not fetch:
+                self._read[name] = fetch
         return found
 
+    def _remember(self, name: str, before: Mapping[_Fetch, wire.Offsets | None]) -> None:
+        known = self._read.get(name)
+        answer = None if known is None else before.get(known, known.last)
+        if name not in self._had and answer is not None and name in answer.shape.groups:
+            self._had[name] = _positions(answer, answer.shape.groups.index(name))
 
-def _offsets(answer: wire.Offsets, index: int) -> dict[tuple[str, int], int]:
+    def _settle(self, name: str) -> None:
+        self._had.pop(name, None)
+        self._settling.pop(name, None)
+
+
+def _positions(answer: wire.Offsets, index: int) -> _Positions:
     """Return what one group of an answer has committed."""
     shape = answer.shape
     first, end = np.searchsorted(shape.group, [index, index + 1])

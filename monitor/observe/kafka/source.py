@@ -93,6 +93,7 @@ class KafkaSource:
         self._plan: Plan | None = None
         self._kept: tuple[Mapping[str, int], Shape] = ({}, _nothing_kept())
         self._ends_before: PartitionColumns | None = None
+        self._positions_before: PositionColumns | None = None
         self._lookups = _LookupReader(self._brokers, self._map)
         self._late: list[Failure] = []
         self._counted: Counter[str] = Counter()
@@ -118,7 +119,10 @@ class KafkaSource:
             )
         positions = self._positions(sources, rows, partitions)
         self._commits.learn(positions, partitions, self._ends_before)
-        self._ends_before = partitions
+        if self._went_back(partitions, positions):
+            # A topic may have been created again: whose these numbers are is told by the ids of now.
+            await self._map.refresh(poll)
+        self._ends_before, self._positions_before = partitions, positions
 
         _note_unread(poll, commits, partitions, positions)
         self._brokers.deadline = float("inf")
@@ -216,6 +220,13 @@ class KafkaSource:
             sizes = np.diff(plan.layout.starts).tolist()
             self._commits.remember_sizes({who.name: n for who, n in zip(sources.consumers, sizes, strict=True)})
         return plan.columns(sources.answers, partitions.why)
+
+    def _went_back(self, partitions: PartitionColumns, positions: PositionColumns) -> bool:
+        """Return whether a log end or a commit is lower than at the last look."""
+        ends, commits = self._ends_before, self._positions_before
+        return (ends is not None and ends.layout is partitions.layout and _fell(partitions.log_end, ends.log_end)) or (
+            commits is not None and commits.layout is positions.layout and _fell(positions.committed, commits.committed)
+        )
 
     def _requests(self) -> dict[str, int]:
         """Return the requests sent since this was asked last: look-ups count with the poll after them."""
@@ -451,6 +462,10 @@ def _partitions(rows: Rows, ends: Ends, before: PartitionColumns | None) -> Part
         start, end = _kept_column(start, before.log_start), _kept_column(end, before.log_end)
         stable, why = _kept_column(stable, before.last_stable), _kept_column(why, before.why)
     return PartitionColumns(rows.layout, start, end, stable, why, ends.read_at)
+
+
+def _fell(new: Int64s, old: Int64s) -> bool:
+    return new is not old and bool(((new >= 0) & (new < old)).any())
 
 
 def _kept_column(new: npt.NDArray[N], old: npt.NDArray[N]) -> npt.NDArray[N]:

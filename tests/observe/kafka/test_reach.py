@@ -216,3 +216,24 @@ async def test_the_cluster_is_asked_what_we_may_do_on_a_slow_beat(shop):
     await observe(shop, cycles=4)
 
     assert 1 == shop.count("DescribeCluster")
+
+
+# --- which topic it is ------------------------------------------------------------------------------
+
+
+async def test_the_id_of_a_topic_is_that_of_its_numbers(shop):
+    """A log end that fell has the map read anew in the same cycle: created again, and not cut."""
+    source = KafkaSource(Cluster(bootstrap_servers=shop.bootstrap))
+    try:
+        old = (await source.observe()).topic_ids["orders"]
+        await source.observe()
+        asked = shop.count("Metadata")
+        await source.observe()
+        assert 0 == shop.count("Metadata") - asked, "the map is as it was"
+        made = shop.topic("orders", partitions=2, records=1)
+        again = await source.observe()
+    finally:
+        await source.close()
+
+    assert old != made.id.bytes == again.topic_ids["orders"]
+    assert [1, 1] == again.partitions.log_end[again.partitions.layout.topic == 1].tolist()

@@ -314,6 +314,26 @@ async def test_a_new_coordinator_that_knows_less_is_not_believed_yet(cluster, ob
     assert {**BILLING, ("orders", 5): 2} == committed(reset)["billing"], "settled: what it says is so"
 
 
+async def test_a_coordinator_that_is_handed_over_within_the_cycle_and_knows_less_is_not_believed_yet(cluster, observer):
+    """The old one answers that it is none any more, and the new one is behind."""
+    await observer.observe()
+
+    def hand_over() -> None:
+        cluster.move_coordinator("billing", 3)
+        cluster.commit("billing", "orders", 5, 3)
+
+    cluster.fail("OffsetFetch", Call(hand_over), broker=1, times=1)
+    early = await observer.observe()
+    cluster.move_coordinator("billing", 2)
+    cluster.commit("billing", "orders", 5, 4)
+    again = await observer.observe()
+    cluster.commit("billing", "orders", 5, 5)
+    late = await observer.observe()
+
+    doubted = dict.fromkeys(BILLING, f"?{int(Why.NEW_COORDINATOR)}")
+    assert [doubted, doubted, BILLING] == [committed(each)["billing"] for each in (early, again, late)]
+
+
 async def test_a_coordinator_that_was_away_and_knows_less_is_not_believed_yet(cluster, observer):
     """The same broker, back from a crash, may be behind as a new one is."""
     await observer.observe()
