@@ -320,7 +320,7 @@ def _partitions(cluster: ClusterReport, index: int) -> list[Object]:
         "basis": [_BASIS[basis] for basis in report.basis[mine].tolist()],
         "assumed": report.assumed[mine].tolist(),
         "health": [HEALTHS[health].value for health in report.health[mine].tolist()],
-        "member": [facts.assigned.get(key) for key in keys],
+        "member": [facts.assigned.get(key) or None for key in keys],
         "owner": [_owner(owners.get(key)) for key in keys],
         "abandoned": report.abandoned[mine].tolist(),
     }
@@ -353,7 +353,8 @@ def _partition_reasons(facts: GroupFacts, why_end: int, why_lag: int, why_second
     if facts.consumer.kind is Kind.SPARK:
         member = _IS_SPARK
     else:
-        member = _group_reason(facts) if facts.members is None else "no member has it assigned"
+        nobody = "members share it" if facts.consumer.kind is Kind.SHARE_GROUP else "no member has it assigned"
+        member = _group_reason(facts) if facts.members is None else nobody
     return {
         "log_start": end,
         "log_end": end,
