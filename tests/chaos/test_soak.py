@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import os
 import random
 import secrets
@@ -32,8 +31,8 @@ MEASURED_EVERY = 50
 WARM_UP_CYCLES = 100
 """By then the readings that place arrivals (48) and those of the rates (60 s) are full."""
 
-MOMENTS = {LIST_GROUPS: 3, OFFSET_FETCH: 3, LIST_OFFSETS: 9, METADATA: 0.5}
-"""How many requests of each API a cycle sends; Metadata is sent by some, and one that sends none is struck after it."""
+APIS = (LIST_GROUPS, OFFSET_FETCH, LIST_OFFSETS, METADATA)
+"""Requests that a fault falls on, as far as the cycle before sent some; Metadata is sent by some cycles only."""
 
 ROLES = ("leader", "coordinator", "controller")
 
@@ -78,11 +77,14 @@ class Tally:
     cycles: Counter[str] = field(default_factory=Counter)
     to_complete: Counter[int] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    requests: dict[int, int] = field(default_factory=dict)
+    """How many requests of each API the last cycle sent."""
 
     def note(self, cycle) -> None:
         kind = "complete" if cycle.is_complete else "with unknown" if cycle.unknown else "complete, not up"
         self.cycles[kind] += 1
         self.seconds.append(cycle.seconds)
+        self.requests = {int(api): count for api, count in cycle.requests.items() if int(api) in APIS}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -139,8 +141,9 @@ async def strike(
     victim: int,
 ) -> None:
     """Run a cycle and act on a broker in the middle of it: before or after one of its requests."""
-    api = chance.choices(list(MOMENTS), MOMENTS.values())[0]
-    nth, when = chance.randint(1, math.ceil(MOMENTS[api])), chance.choice(["before", "after"])
+    sent = tally.requests or dict.fromkeys(APIS, 1)
+    api = chance.choice(sorted(sent))
+    nth, when = chance.randint(1, sent[api]), chance.choice(["before", "after"])
     moment = {"api": api, "nth": nth, "when": when, "port": None}
     cycle = await three.cycle(moment, functools.partial(act, three, victim))
     tally.note(cycle)

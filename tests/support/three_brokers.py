@@ -28,7 +28,7 @@ from witness import NotToldError, Standing, Witness
 from monitor.errors import SandboxError
 from monitor.model import TopicPartition
 from monitor.sandbox.kafka import OUTSIDE, KafkaSandbox
-from monitor.sandbox.loads import Consumer, Producer, create_topics
+from monitor.sandbox.loads import Consumer, Producer, commit_only, create_topics
 from monitor.sandbox.populate import Shape, Truth, populate
 
 CHILD = Path(__file__).with_name("monitor_child.py")
@@ -36,6 +36,8 @@ CHILD = Path(__file__).with_name("monitor_child.py")
 SHAPE = Shape(topics=6, partitions=6, groups=30, positions=12)
 LIVE, LIVE_PARTITIONS = "live", 6
 MOVER, MEMBER = "mover", "member"
+RESTING = 6
+"""Groups at the end of logs that do not move: the monitor reads these less often, unless a broker is in trouble."""
 
 PROPERTIES = {
     # A dead or frozen broker loses its partitions after this long.
@@ -58,6 +60,7 @@ PATIENCE_SECONDS = 120.0
 LIST_GROUPS, OFFSET_FETCH, LIST_OFFSETS, METADATA = 16, 9, 2, 3
 
 MILLISECOND = 0.001
+
 TAKEOVER_SECONDS = 5.0
 TAKEOVER_COMMITS = 5
 """How long after a takeover a coordinator may lag behind what its predecessor acknowledged, and by how many commits.
@@ -307,6 +310,13 @@ class ThreeBrokers:
         bootstrap = self.sandbox.bootstrap
         # Two replicas: a partition has somewhere to go, by a kill as by a reassignment.
         self.truth: Truth = await populate(bootstrap, SHAPE, replicas=2)
+        topics = sorted({where.topic for where in self.truth.ends})
+        resting = {
+            f"resting-{number}": {where: end for where, end in self.truth.ends.items() if where.topic == topics[number]}
+            for number in range(RESTING)
+        }
+        await commit_only(bootstrap, resting)
+        self.truth.committed.update(resting)
         await create_topics(bootstrap, {LIVE: LIVE_PARTITIONS}, replicas=3)
         self.producer = Producer(bootstrap, LIVE, RECORDS_PER_SECOND, LIVE_PARTITIONS)
         await self.producer.start()
