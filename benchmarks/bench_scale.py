@@ -92,7 +92,7 @@ def main() -> None:
     seen = {}
     for name in SIZES:
         done = subprocess.run([sys.executable, __file__, name], stdout=subprocess.PIPE, text=True, check=True)
-        seen[name] = json.loads(done.stdout)
+        seen[name] = json.loads(done.stdout.splitlines()[-1])  # what was logged comes before
     for name, values in seen.items():
         print(f"scale.{name}_own_cpu: {values['cpu']:.3f} s")
         print(f"scale.{name}_idle_own_cpu: {values['idle']:.3f} s")
