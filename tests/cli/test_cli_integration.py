@@ -133,7 +133,12 @@ def test_fine_is_exit_0(filled):
     assert (0, "") == (done.returncode, done.stderr)
 
 
-ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+# Whoever runs the tests in the background may have had SIGINT ignored, which a terminal's programs would inherit.
+ON_A_TERMINAL = """
+import os, pty, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
+"""
 
 
 def test_top_leaves_the_terminal_as_it_was(filled):
@@ -150,7 +155,11 @@ def test_top_leaves_the_terminal_as_it_was(filled):
             drawn += piece
         process.stdin.write(b"\x03")
         process.stdin.flush()
-        rest, _ = process.communicate(timeout=20)
+        try:
+            rest, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
     assert drawn.startswith(b"\x1b[?1049h")
     assert b"\x1b[?1049l" in rest
