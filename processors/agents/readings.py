@@ -17,8 +17,8 @@ from typing import Any
 import faust
 from mode.supervisors import CrashingSupervisor
 
-from processors import windows
-from processors.pipeline import BadRecord, Reading, average_record, is_sensible, parse
+from processors.agents import panes
+from processors.agents.reading import BadRecord, Reading, average_record, is_sensible, parse
 
 log = logging.getLogger(__name__)
 
@@ -68,23 +68,23 @@ def attach(app: faust.App, *, topic: str, results: str, dead_letters: str) -> Co
                         counts.late += 1
                     else:
                         counts.averaged += 1
-                        record = average_record(reading.sensor, changed, windows.WINDOW_SECONDS)
+                        record = average_record(reading.sensor, changed, panes.WINDOW_SECONDS)
                         await averages.send(key=reading.sensor.encode(), value=record)
                 case Reading():
                     counts.filtered += 1
 
-    def average_of(reading: Reading) -> windows.Pane | None:
-        added = windows.add(
-            windows.from_json(panes_of[reading.sensor]),
+    def average_of(reading: Reading) -> panes.Pane | None:
+        added = panes.add(
+            panes.from_json(panes_of[reading.sensor]),
             reading.at,
             reading.temperature,
-            size=windows.WINDOW_SECONDS,
-            keep=windows.KEEP_SECONDS,
+            size=panes.WINDOW_SECONDS,
+            keep=panes.KEEP_SECONDS,
         )
         if added is None:
             return None
-        panes, changed = added
-        panes_of[reading.sensor] = windows.to_json(panes)
+        kept, changed = added
+        panes_of[reading.sensor] = panes.to_json(kept)
         return changed
 
     return counts

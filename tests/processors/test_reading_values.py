@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.pipeline import BadRecord, Reading, average_record, is_sensible, parse
-from processors.windows import Pane
+from processors.agents.panes import Pane
+from processors.agents.reading import BadRecord, Reading, average_record, is_sensible, parse
 
 GOOD = {"sensor": "s-17", "temperature": 21.4, "at": 1795000000.123}
 
