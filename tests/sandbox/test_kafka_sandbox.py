@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata, NewTopic
 
 from monitor.errors import SandboxError, UsageError
+from monitor.sandbox.jars import cache_folder
 from monitor.sandbox.kafka import KafkaSandbox, registered, telling
 
 pytestmark = pytest.mark.integration
@@ -77,6 +78,14 @@ def gone(pid: int) -> bool:
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where temporary ones are made, empty."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new cache, with the jars of the one in use."""
+    (tmp_path / "jars").symlink_to(cache_folder() / "jars")
+    monkeypatch.setenv("STREAMGAUGE_CACHE", str(tmp_path))
     return tmp_path
 
 
@@ -189,17 +198,27 @@ async def test_a_kept_folder_is_used_again_after_a_crash(kafka_factory: Factory,
     assert [b"before"] == consume(second.bootstrap, "kept", 1)
 
 
-async def test_nothing_is_left(kafka_factory: Factory):
-    """At the end there is no process, no port and no folder."""
-    sandbox = await kafka_factory()
-    [node] = sandbox.nodes
-    pid = node.pid
-    await sandbox.stop()
+async def test_nothing_is_left(kafka_factory: Factory, cache: Path):
+    """At the end there is no process, no port and no folder, after the first start in a new cache and after others.
 
-    assert pid is not None
-    assert gone(pid)
-    assert refuses(node.address)
-    assert not node.folder.parent.exists()
+    The first one leaves a class archive in that cache, which the second one's Java has in its memory.
+    """
+    used = []
+    for _ in range(2):
+        sandbox = await kafka_factory()
+        [node] = sandbox.nodes
+        pid = node.pid
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        used.append({archive for archive in cache.glob("classes/*.jsa") if str(archive) in maps})
+        await sandbox.stop()
+
+        assert pid is not None
+        assert gone(pid)
+        assert refuses(node.address)
+        assert not node.folder.parent.exists()
+
+    assert [set(), set(cache.glob("classes/*.jsa"))] == used
+    assert 1 == len(used[1])
 
 
 async def test_what_a_killed_sandbox_left_is_removed(temporary: Path, kafka_factory: Factory):
