@@ -45,7 +45,7 @@ def feed(these, records):
         pytest.param("60", 20, 0, "window size '60':", id="a size in quotes"),
         pytest.param(True, True, 0, "window size True:", id="true is no number of seconds"),
         pytest.param(60, 20, -1, "window grace -1:", id="a grace below zero"),
-        pytest.param(60, 20, math.nan, "window grace nan:", id="a grace that is no number"),
+        pytest.param(60, 20, 0.5, "window grace 0.5:", id="a grace of parts of a second"),
         pytest.param(60, 20, None, "window grace None:", id="no grace"),
     ],
 )
@@ -298,7 +298,7 @@ class Definitions:
     """What windows are, written down again: every record is kept, and looked at anew for every result."""
 
     def __init__(self, size, step, grace):
-        self.size, self.step, self.grace = size, step, Fraction(grace)
+        self.size, self.step, self.grace = size, step, grace
         self.records = []  # (key, at, value, the windows that have counted it)
         self.greatest, self.idle_ones = {}, set()
         self.watermark, self.given = None, set()
@@ -371,7 +371,7 @@ def made(value):
     return value["n"] if isinstance(value, dict) else int(value * 4)
 
 
-SPANS = st.tuples(st.integers(1, 40), st.integers(1, 5), st.sampled_from([0, 0.1, 1.5, 7, 30]))
+SPANS = st.tuples(st.integers(1, 40), st.integers(1, 5), st.sampled_from([0, 1, 7, 30]))
 QUARTERS = st.integers(-40, 40).map(lambda quarter: quarter / 4)  # their sums are exact
 SOURCES = st.integers(0, 2)
 STEPS = st.one_of(
