@@ -34,7 +34,7 @@ from monitor.errors import SandboxError, StreamgaugeError
 from monitor.model import Consumer as Reader
 from monitor.model import Kind
 from monitor.sandbox import jars
-from monitor.sandbox.java import Java, find_java
+from monitor.sandbox.java import QUICK, Java, find_java
 from monitor.sandbox.kafka import KafkaSandbox, telling
 from monitor.sandbox.loads import Consumer, Producer, Readings, create_topics
 from monitor.sandbox.process import Child, spawn
@@ -315,7 +315,9 @@ class Pipeline:
             "--jars", ",".join(map(str, found.jars)),
             "--trigger-seconds", str(TRIGGER_SECONDS),
         ]  # fmt: skip
-        child = self._spawn(SPARK, command, {"JAVA_HOME": str(found.java.home)})
+        # What spark-submit adds to the options of its Java, and pyspark runs spark-submit.
+        quick = " ".join((*QUICK, os.environ.get("SPARK_SUBMIT_OPTS", "")))
+        child = self._spawn(SPARK, command, {"JAVA_HOME": str(found.java.home), "SPARK_SUBMIT_OPTS": quick})
 
         async def has_committed() -> bool:
             return any(self.checkpoint.glob("commits/[0-9]*"))

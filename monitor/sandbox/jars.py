@@ -33,7 +33,7 @@ from typing import IO
 from xml.sax.saxutils import quoteattr
 
 from monitor.errors import SandboxError
-from monitor.sandbox.java import Java, find_java
+from monitor.sandbox.java import QUICK, Java, find_java
 from monitor.sandbox.process import spawn
 from monitor.sandbox.versions import KAFKA_VERSIONS
 
@@ -250,7 +250,7 @@ def _ivy_command(java: Java, scratch: Path, dependencies: Iterable[str], *, poms
     )
     settings = os.environ.get("STREAMGAUGE_IVY_SETTINGS") or str(scratch / "ivysettings.xml")
     return [
-        *(str(java.executable), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m"),
+        *(str(java.executable), *QUICK, "-Xmx256m"),
         *_trust(java, scratch),
         *_proxies(),
         *("-jar", str(_ivy_jar()), "-settings", settings, "-cache", str(scratch / "cache")),

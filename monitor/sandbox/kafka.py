@@ -33,7 +33,7 @@ from typing import IO, Any, Self
 from monitor.errors import SandboxError, UsageError
 from monitor.sandbox import jars
 from monitor.sandbox.classes import ClassArchive
-from monitor.sandbox.java import Java, find_java
+from monitor.sandbox.java import QUICK, Java, find_java
 from monitor.sandbox.process import GRACE_SECONDS, Child, spawn
 from monitor.sandbox.security import Security
 from monitor.sandbox.versions import KAFKA_VERSIONS
@@ -322,7 +322,7 @@ class KafkaSandbox:
             raise SandboxError("this sandbox was not started: use it inside async with")
         return [
             str(self._java.executable),
-            *(heap or f"-Xmx{self._heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"),
+            *(heap or f"-Xmx{self._heap_mb}m", *QUICK, "-XX:-UsePerfData"),
             *_LOGGING,
             *(() if self._archive is None else (f"-XX:SharedArchiveFile={self._archive}",)),
             # What cannot be archived is told class by class, which a reader would take for what went wrong.

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import os
 import random
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from monitor.errors import SandboxError
 from monitor.model import TopicPartition
 from monitor.observe.spark.checkpoint import CheckpointSource
 from monitor.sandbox import jars
-from monitor.sandbox.java import find_java
+from monitor.sandbox.java import QUICK, find_java
 from monitor.settings import Cluster, SparkCheckpoints
 from processors import pipeline
 from processors.spark.jobs import readings_average
@@ -60,10 +59,15 @@ IMPOSSIBLE = [encoded("s-1", 60.1, T0), encoded("s-1", -90.1, T0)]
 
 @pytest.fixture(scope="module")
 def java():
+    """Have Spark run on a Java that is told to start fast."""
     try:
-        return find_java(full=True)
+        found = find_java(full=True)
     except SandboxError as exc:
         pytest.skip(str(exc))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAVA_HOME", str(found.home))
+        patch.setenv("SPARK_SUBMIT_OPTS", " ".join(QUICK))
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +75,12 @@ def spark(java):
     """Give a small local session in this process."""
     from pyspark.sql import SparkSession
 
-    patch = pytest.MonkeyPatch()
-    patch.setenv("JAVA_HOME", str(java.home))
     builder = SparkSession.builder
     for name, value in readings_average.LOCAL.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     yield session
     session.stop()
-    patch.undo()
 
 
 def test_the_query_on_a_static_dataframe(spark):
@@ -97,7 +98,8 @@ def test_both_pipelines_know_the_same_limits():
     assert (pipeline.COLDEST, pipeline.HOTTEST) == (readings_average.COLDEST, readings_average.HOTTEST)
 
 
-async def test_the_job_is_seen_through_its_checkpoint(kafka, java, tmp_path):
+@pytest.mark.usefixtures("java")
+async def test_the_job_is_seen_through_its_checkpoint(kafka, tmp_path):
     """Committed offsets are what was produced, batches have rows and durations, averages equal ours; it stops."""
     topic = f"spark-{uuid.uuid4().hex[:8]}"
     create_topics(kafka.bootstrap, {topic: PARTITIONS, f"{topic}-averages": 1})
@@ -118,7 +120,7 @@ async def test_the_job_is_seen_through_its_checkpoint(kafka, java, tmp_path):
     ]  # fmt: skip
     with (
         (tmp_path / "log").open("w+") as log,
-        subprocess.Popen(command, stderr=log, cwd=tmp_path, env={**os.environ, "JAVA_HOME": str(java.home)}) as job,
+        subprocess.Popen(command, stderr=log, cwd=tmp_path) as job,
     ):
         try:
             before = await committed(source, topic, feed.sent, job, log)
