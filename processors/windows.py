@@ -308,12 +308,10 @@ class Windows:
         before = self._seen.get(source, -math.inf)
         if before == -math.inf:
             self._whole_from = max(self._whole_from, at + self._grace)
-        if source in self._idle:
-            self._idle.discard(source)
-        elif at <= before:
-            return NOTHING
         self._seen[source] = max(at, before)
-        if before > self._watermark:  # another source holds it back
+        if source in self._idle:
+            self._idle.discard(source)  # and may be the only one awake
+        elif at <= before or before > self._watermark:  # it has not moved, or another one holds the watermark back
             return NOTHING
         return self._close_due()
 

@@ -152,6 +152,17 @@ def test_an_idle_source_holds_nothing_until_it_is_back():
     assert 700.0 == these.watermark
 
 
+def test_the_only_source_awake_moves_the_watermark():
+    """Back from being idle with an old record, it has been further before."""
+    these = windows(1, 1, 0)
+    these.add("a", 0.0, 1, source=0)
+    these.add("a", 1.0, 1, source=1)
+    these.idle(1)
+    these.idle(0)
+
+    assert [("a", 0, 1, 2)] == [result[:4] for result in these.add("a", 0.0, 1, source=1)]
+
+
 def test_an_expected_source_holds_the_watermark_before_its_first_record():
     """Or until it is said to be idle."""
     these = windows()
@@ -423,7 +434,7 @@ def compared(expected, found):
         } == {**found[where], "reduce": abs(found[where]["reduce"])}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(SPANS, st.one_of(st.lists(STEPS, max_size=40), DRIFTING), st.data())
 def test_windows_do_what_is_defined(span, steps, data):
     """Out of order, late, with idle partitions, and restored from a snapshot anywhere: every output is as defined."""
