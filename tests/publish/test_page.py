@@ -98,6 +98,12 @@ def page(browser):
     assert asked <= {"127.0.0.1"}
 
 
+@pytest.fixture
+def hasty(page):
+    """Have the page wait a tenth of its time before it asks again."""
+    page.add_init_script("const wait = setTimeout; window.setTimeout = (work, ms) => wait(work, ms / 10);")
+
+
 @pytest.fixture(scope="module")
 def expect():
     from playwright.sync_api import expect
@@ -314,6 +320,7 @@ def test_a_spark_query_shows_its_batches(page, site, expect):
     expect(who).to_contain_text(re.compile(r"batch 6\.4 s of a 10 s trigger, one in flight for 3\.0 s"))
 
 
+@pytest.mark.usefixtures("hasty")
 def test_failures_and_findings_are_lists(page, site, expect):
     """With the cluster: how many, and each of them when opened; they stay open over a refresh."""
     pipeline = publish_run(site, now_shop())
@@ -389,6 +396,7 @@ def test_how_old_is_too_old_follows_the_interval(page, site, expect):
     expect(page.locator("body")).to_have_attribute("data-state", "live")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_the_page_refreshes_by_itself(page, site, expect):
     """A new report is drawn without a touch, focus stays where it is, and an unchanged one is not sent again."""
     pipeline = publish_run(site, now_shop(), 4)
@@ -405,6 +413,7 @@ def test_the_page_refreshes_by_itself(page, site, expect):
     assert "from 8,100 to 10,260" in row(page, "fraud-detection").get_by_role("img").get_attribute("aria-label")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_focus_stays_when_rows_change_places(page, site, expect):
     """Who works by keyboard stays on the consumer, wherever it moves."""
     readers = {"first": Reader({"t": 1}, 10), "second": Reader({"t": 1}, lambda cycle: 5 if cycle < 4 else 50)}
@@ -420,6 +429,7 @@ def test_focus_stays_when_rows_change_places(page, site, expect):
     assert "second" == page.evaluate("document.activeElement.textContent")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_open_details_refresh_too(page, site, expect):
     """What is open follows the report."""
     pipeline = publish_run(site, now_shop(), 4)
@@ -433,6 +443,7 @@ def test_open_details_refresh_too(page, site, expect):
     expect(lag).to_have_text("1,140")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_monitor_that_is_gone_is_announced(page, site, expect):
     """It says that nobody answers, keeps what it has, marked as old, and goes on when the monitor is back."""
     publish_run(site, now_shop())
@@ -459,6 +470,7 @@ def test_old_data_is_never_shown_as_fresh(page, site, expect):
     expect(page.locator("#alarm")).to_contain_text("has not read every cluster for 59 min")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_cluster_that_lost_its_report_is_named(page, site, expect):
     """It does not just vanish."""
     one, two = now_shop(), now_shop(name="second")
@@ -506,6 +518,7 @@ def test_of_a_silent_cluster_nothing_is_counted_as_none(page, site, expect):
     expect(page.locator(".counts")).to_contain_text("? consumers")
 
 
+@pytest.mark.usefixtures("hasty")
 def test_the_page_fills_when_the_first_report_comes(page, site, expect):
     """It need not be loaded again."""
     open_page(page, site)
