@@ -16,6 +16,9 @@ CONSUMER = ("cluster", "kind", "consumer")
 SOURCE = ("cluster", "source")
 """The labels that name a source of a cluster."""
 
+PARTITION = ("cluster", "topic", "partition")
+"""The labels that name a partition."""
+
 
 class Matcher(NamedTuple):
     """A label matcher: ``Matcher("health", "=", "stopped")``."""
@@ -56,9 +59,24 @@ def series(name: str, *matchers: Matcher) -> str:
     return f"{name}{{{','.join(map(str, matchers))}}}" if matchers else name
 
 
+def differs(label: str, value: str) -> Matcher:
+    """Match series whose label has any other value."""
+    return Matcher(label, "!=", value)
+
+
 def last(selector: str, window: str) -> str:
     """Return the newest sample of the window: a gap shorter than the window changes nothing."""
     return f"last_over_time({selector}[{window}])"
+
+
+def before(selector: str, window: str, ago: str) -> str:
+    """Return the newest sample of the window that ended some time ago."""
+    return f"last_over_time({selector}[{window}] offset {ago})"
+
+
+def on(labels: tuple[str, ...]) -> str:
+    """Return the labels by which the two sides of an operator are matched."""
+    return f"on ({', '.join(labels)})"
 
 
 def by(operator: str, labels: tuple[str, ...], expression: str) -> str:

@@ -12,7 +12,8 @@ from alerts.files import write
 from alerts.prometheus import FILE_NAME, render
 from alerts.promql import equals, last, series
 from alerts.rule import Number
-from alerts.rules import FRESH, RULES
+from alerts.rules import ALL_RULES, DETAIL_RULES, FRESH, RECORDS, RULES
+from monitor.catalog import METRICS
 from monitor.cli.main import streamgauge
 from monitor.errors import UsageError
 
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def rules_in(text):
-    return yaml.safe_load(text)["groups"][0]["rules"]
+    return yaml.safe_load(text)["groups"][1]["rules"]
 
 
 def without_actions(text):
@@ -34,19 +35,26 @@ def minutes(duration):
 
 def test_names_are_unique_and_say_whose_they_are():
     """No two rules share a name, and all start with the product's."""
-    names = [rule.name for rule in RULES]
+    names = [rule.name for rule in ALL_RULES]
 
     assert len(set(names)) == len(names)
     assert all(name.startswith("Streamgauge") for name in names)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)
 def test_every_rule_has_a_runbook_page(rule):
-    """The page is there, is about this alert, and says what the issue is, how sure, where to look, what to do."""
+    """The page is there, is about this alert, and says what it means, how sure, what to do, and when it ends."""
     page = (ROOT / rule.runbook).read_text()
     headings = [line for line in page.splitlines() if line.startswith("#")]
 
-    assert [f"# {rule.name}", "## What it means", "## How sure", "## What to look at", "## What to do"] == headings
+    assert [
+        f"# {rule.name}",
+        "## What it means",
+        "## How sure",
+        "## What to look at",
+        "## What to do",
+        "## When it resolves",
+    ] == headings
     assert f"`{rule.severity}`" in page
 
 
@@ -54,21 +62,47 @@ def test_there_is_no_runbook_without_a_rule():
     """Every page belongs to a rule."""
     pages = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
 
-    assert {rule.name for rule in RULES} == pages
+    assert {rule.name for rule in ALL_RULES} == pages
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)
 def test_the_manual_lists_every_rule(rule):
     """docs/alerts.md has a row for each alert, with its severity and its link."""
     assert f"| [{rule.name}](runbooks/{rule.name}.md) | {rule.severity} |" in (ROOT / "docs" / "alerts.md").read_text()
 
 
-@pytest.mark.parametrize("rule", [r for r in RULES if FRESH in r.expression], ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", [r for r in ALL_RULES if FRESH in r.expression], ids=lambda rule: rule.name)
 def test_one_sample_can_never_fire_by_itself(rule):
     """A sample counts for FRESH; the expression must hold for longer, or for longer together with that window."""
     is_about_absence = "absent_over_time" in rule.expression
+    adds_up_minutes = any(f"sum_over_time({record.name}" in rule.expression for record in RECORDS)
 
-    assert minutes(rule.hold) > minutes(FRESH) or is_about_absence
+    assert minutes(rule.hold) > minutes(FRESH) or is_about_absence or adds_up_minutes
+
+
+@pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)
+def test_no_selector_looks_at_one_moment(rule):
+    """Every metric is read over a window: a series that was not in the last scrape is not gone."""
+    assert [] == re.findall(r"streamgauge[_:][\w:]+(?:{[^}]*})?(?![\w:{\[])", rule.expression)
+
+
+def test_rules_say_what_they_need():
+    """Only the detail rules read metrics by topic or partition: the others work at every level of the settings."""
+    detailed = {metric.name for metric in METRICS if {"topic", "partition"} & set(metric.labels)}
+    reads = {rule.name: bool(detailed & set(re.findall(r"streamgauge_\w+", rule.expression))) for rule in ALL_RULES}
+
+    assert {rule.name for rule in DETAIL_RULES} == {name for name, is_detailed in reads.items() if is_detailed}
+    assert {*RULES, *DETAIL_RULES} < set(ALL_RULES)
+
+
+def test_records_are_named_and_used():
+    """A record's name says that it is ours, and somebody looks back at it."""
+    for record in RECORDS:
+        assert re.fullmatch(r"streamgauge:[a-z_]+:[a-z]+", record.name)
+        assert any(record.name in rule.expression for rule in ALL_RULES)
+    assert [{"record": each.name, "expr": each.expression} for each in RECORDS] == yaml.safe_load(render())["groups"][
+        0
+    ]["rules"]
 
 
 def test_rendering_is_deterministic_and_says_where_it_came_from():
@@ -82,7 +116,7 @@ def test_the_file_holds_what_the_rules_say():
     """Name, expression, durations, severity, summary: each where Prometheus expects it."""
     rendered = rules_in(render())
 
-    assert [(r.name, r.expression, r.hold, r.keep, {"severity": r.severity}, r.summary) for r in RULES] == [
+    assert [(r.name, r.expression, r.hold, r.keep, {"severity": r.severity}, r.summary) for r in ALL_RULES] == [
         (
             each["alert"],
             each["expr"],
@@ -101,8 +135,8 @@ def test_runbooks_are_paths_or_links():
     path = rules_in(render())[0]["annotations"]
     link = rules_in(render(runbooks_url="https://example.org/runbooks/"))[0]["annotations"]
 
-    assert f"docs/runbooks/{RULES[0].name}.md" == path["runbook"]
-    assert f"https://example.org/runbooks/{RULES[0].name}/" == link["runbook_url"]
+    assert f"docs/runbooks/{ALL_RULES[0].name}.md" == path["runbook"]
+    assert f"https://example.org/runbooks/{ALL_RULES[0].name}/" == link["runbook_url"]
     assert "runbook" not in link
 
 

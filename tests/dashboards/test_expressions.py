@@ -118,16 +118,12 @@ PER_PARTITION = {
 LOOKED_UP = {
     "streamgauge_consumer_topic_lag_records",
     "streamgauge_consumer_topic_abandoned",
-    "streamgauge_consumer_partitions",
-    "streamgauge_consumer_rebalances_total",
     "streamgauge_consumer_rebalancing_seconds_total",
     "streamgauge_consumer_state",
     "streamgauge_consumer_info",
     "streamgauge_spark_batch_duration_seconds",
-    "streamgauge_spark_watermark_timestamp_seconds",
     "streamgauge_spark_batches_total",
     "streamgauge_observe_requests_total",
-    "streamgauge_findings",
 }
 """For asking by hand: no board and no rule needs them so far."""
 

@@ -1,0 +1,121 @@
+"""Alerts about Spark queries."""
+
+from __future__ import annotations
+
+from alerts.promql import CONSUMER, before, by, last, series
+from alerts.rule import VALUE, Format, Number, Rule, Severity
+from alerts.words import (
+    BATCH_SECONDS,
+    FRESH,
+    INFLIGHT_SECONDS,
+    INPUT_ROWS,
+    KNOWN_LAG_RECORDS,
+    LAST_COMMIT,
+    LAST_KNOWN,
+    OBJECTIVE_SECONDS,
+    TRIGGER_SECONDS,
+    WATERMARK,
+)
+
+UNTRIGGERED_SECONDS = 1800
+"""What is long for a query whose trigger interval is not in the settings."""
+
+# The batch in flight counts as well: one that hangs is never committed.
+_batch_slower = by(
+    "max",
+    CONSUMER,
+    "\nor\n".join(
+        f"{last(series(duration), FRESH)} > {last(series(TRIGGER_SECONDS), FRESH)}"
+        for duration in (BATCH_SECONDS, INFLIGHT_SECONDS)
+    ),
+)
+
+_trigger = last(series(TRIGGER_SECONDS), FRESH)
+_inflight = last(series(INFLIGHT_SECONDS), FRESH)
+_since_commit = f"(time() - {last(series(LAST_COMMIT), FRESH)})"
+
+
+def _too_long(seconds: str, triggers: int, least: int) -> str:
+    """Compare with so many trigger intervals, and with half an hour where the interval is unknown."""
+    return (
+        f"{seconds} > clamp_min({triggers} * {_trigger}, {least})\n"
+        "or\n"
+        f"({seconds} unless {_trigger}) > {UNTRIGGERED_SECONDS}"
+    )
+
+
+_stuck = by("max", CONSUMER, _too_long(_inflight, 10, 600))
+
+# With a batch in flight it is stuck, which has an alert of its own; with nothing to read it has nothing to commit.
+_not_committing = by(
+    "max",
+    CONSUMER,
+    f"(\n{_too_long(_since_commit, 20, 900)}\n)\nand {last(series(KNOWN_LAG_RECORDS), FRESH)} > 0\nunless {_inflight}",
+)
+
+_watermark = series(WATERMARK)
+_watermark_standing = by(
+    "max",
+    CONSUMER,
+    f"time() - ({last(_watermark, FRESH)} == {before(_watermark, LAST_KNOWN, '30m')})\n"
+    f"and increase({series(INPUT_ROWS)}[30m]) > 0",
+)
+
+_known_lag = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
+_trigger_number = Number("trigger", Format.SECONDS, TRIGGER_SECONDS)
+_duration = Number(VALUE, Format.SECONDS)
+
+SPARK_RULES: tuple[Rule, ...] = (
+    Rule(
+        "StreamgaugeSparkBatchSlowerThanTrigger",
+        Severity.WARNING,
+        CONSUMER,
+        _batch_slower,
+        hold="10m",
+        keep="5m",
+        summary="A Spark query's micro-batches take longer than its trigger interval.",
+        description="A micro-batch of the query {consumer} on cluster {cluster} took {value}, or has been in flight "
+        "for that long; its trigger interval is {trigger}. Records known to wait: {records}.",
+        numbers=(_duration, _trigger_number, _known_lag),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkStuck",
+        Severity.CRITICAL,
+        CONSUMER,
+        _stuck,
+        hold="5m",
+        keep="5m",
+        summary="A Spark query's micro-batch does not end.",
+        description="A micro-batch of the query {consumer} on cluster {cluster} was planned {value} ago and is not "
+        "committed; its trigger interval is {trigger}. Records known to wait: {records}.",
+        numbers=(_duration, _trigger_number, _known_lag),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkNotCommitting",
+        Severity.CRITICAL,
+        CONSUMER,
+        _not_committing,
+        hold="5m",
+        keep="5m",
+        summary="A Spark query plans no micro-batches any more, and records wait for it.",
+        description="The query {consumer} on cluster {cluster} committed its last micro-batch {value} ago and has none "
+        "in flight; its trigger interval is {trigger}. Records known to wait: {records}.",
+        numbers=(_duration, _trigger_number, _known_lag),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkWatermarkStanding",
+        Severity.WARNING,
+        CONSUMER,
+        _watermark_standing,
+        hold="10m",
+        keep="5m",
+        summary="A Spark query reads, but its watermark stands still.",
+        description="The watermark of the query {consumer} on cluster {cluster} is {value} old and has not moved for "
+        "30 minutes, though the query reads. Records known to wait: {records}.",
+        numbers=(_duration, _known_lag),
+        subject=OBJECTIVE_SECONDS,
+    ),
+)
