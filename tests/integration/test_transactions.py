@@ -59,18 +59,30 @@ class Transactional:
         self._consumer.close()
 
 
-async def read(source: KafkaSource, group: str, topic: str) -> tuple[int, int, int]:
-    """Return committed offset, last stable offset and log end as the monitor sees them."""
+async def read(source: KafkaSource, group: str, topic: str) -> tuple[int, int, int] | None:
+    """Return committed offset, last stable offset and log end as the monitor sees them; None before any commit."""
     snapshot = await source.observe()
     layout = snapshot.positions.layout
-    (at,) = (
+    found = [
         index
         for index, owner in enumerate(layout.consumer.tolist())
         if (layout.consumers[owner].name, layout.partitions.key(layout.row[index])) == (group, (topic, 0))
-    )
+    ]
+    if not found:
+        return None
+    (at,) = found
     row = layout.row[at]
     partitions = snapshot.partitions
     return int(snapshot.positions.committed[at]), int(partitions.last_stable[row]), int(partitions.log_end[row])
+
+
+async def read_once_marked(source: KafkaSource, group: str, topic: str, end: int) -> tuple[int, int, int] | None:
+    """Read when the end of a transaction is marked everywhere: brokers write the markers after they have answered."""
+    deadline = time.monotonic() + SECONDS
+    while (seen := await read(source, group, topic)) is None or seen[1] != end:
+        assert time.monotonic() < deadline, seen
+        await asyncio.sleep(0.05)
+    return seen
 
 
 async def test_an_open_transaction_moves_no_commit_and_hides_no_lag(kafka):
@@ -81,11 +93,11 @@ async def test_an_open_transaction_moves_no_commit_and_hides_no_lag(kafka):
     try:
         await asyncio.to_thread(writer.begin, 5, 3)
         await asyncio.to_thread(writer.commit)
-        first = await read(source, group, topic)
+        first = await read_once_marked(source, group, topic, end=6)
         await asyncio.to_thread(writer.begin, 4, 5)
         is_open = await read(source, group, topic)
         await asyncio.to_thread(writer.abort)
-        aborted = await read(source, group, topic)
+        aborted = await read_once_marked(source, group, topic, end=11)
     finally:
         await source.close()
         await asyncio.to_thread(writer.close)

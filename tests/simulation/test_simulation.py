@@ -65,7 +65,7 @@ def test_a_failure_says_all_that_it_takes_to_see_it_again(monkeypatch):
 
 def test_a_cycle_that_raises_is_a_failure(monkeypatch):
     """The service logs a fault of its own and goes on; the simulation does not."""
-    monkeypatch.setattr("monitor.service.derive", lambda *_: 1 / 0)
+    monkeypatch.setattr("monitor.service.derive", lambda *_, **__: 1 / 0)
 
     with pytest.raises(BrokenInvariantError, match="ZeroDivisionError") as caught:
         simulate(1, 1)
