@@ -11,7 +11,6 @@ other topics are called after it).
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ import faust
 from monitor.errors import UsageError
 from processors import brokers
 from processors.agents import readings
+from processors.brokers import broker_url
 
 PARTITIONS = 4
 """Partitions of the topic where it does not exist yet and is made here."""
@@ -57,8 +57,7 @@ class ReadingsApp(faust.App):
             broker=broker_url(settings.bootstrap_servers),
             store="memory://",
             web_enabled=False,  # its web server has no log-in
-            # Nothing is kept in it with this store, but Faust makes it.
-            datadir=f"{tempfile.gettempdir()}/{settings.app_id}-{os.getuid()}",
+            datadir=brokers.data_folder(settings.app_id),
             **options,
         )
         self.source = settings.topic
@@ -88,11 +87,6 @@ class ReadingsApp(faust.App):
                 raise UsageError(problem)
         self.conf.topic_partitions = partitions
         await super().on_first_start()
-
-
-def broker_url(bootstrap_servers: str) -> str:
-    """Return brokers as Faust wants them: ``kafka://HOST:PORT;HOST:PORT``."""
-    return "kafka://" + ";".join(server.strip() for server in bootstrap_servers.split(",") if server.strip())
 
 
 app = ReadingsApp(AppSettings.from_environment())

@@ -1,8 +1,10 @@
-"""What an app's brokers say before it starts: that they are there, and which topics they have."""
+"""An app's brokers: where they are, and what they say before it starts: that they are there, and their topics."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 
 import faust
 from aiokafka.client import AIOKafkaClient
@@ -12,6 +14,16 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, serve
 from monitor.errors import UnreachableError
 
 TIMEOUT_SECONDS = 10.0
+
+
+def broker_url(bootstrap_servers: str) -> str:
+    """Return brokers as Faust wants them: ``kafka://HOST:PORT;HOST:PORT``."""
+    return "kafka://" + ";".join(server.strip() for server in bootstrap_servers.split(",") if server.strip())
+
+
+def data_folder(app_id: str) -> str:
+    """Return a folder for an app that keeps nothing in it: Faust makes one in any case."""
+    return f"{tempfile.gettempdir()}/{app_id}-{os.getuid()}"
 
 
 def addresses(app: faust.App) -> str:

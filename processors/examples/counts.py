@@ -13,7 +13,7 @@ from typing import Any
 
 import faust
 
-from processors.app import broker_url
+from processors.brokers import broker_url
 
 app = faust.App(
     "streamgauge-counts",

@@ -44,13 +44,14 @@ def encoded(sensor, temperature, at):
 
 
 @contextlib.contextmanager
-def worker(bootstrap, topic):
+def worker(bootstrap, topic, *options, folder=None):
     """Run the worker; yield the process, and a queue of the lines it prints."""
-    command = [STREAMGAUGE, "worker", "--bootstrap-servers", bootstrap]
+    command = [STREAMGAUGE, "worker", "--bootstrap-servers", bootstrap, *options]
     lines = queue.Queue()
     with subprocess.Popen(
         command,
         env={**os.environ, "STREAMGAUGE_TOPIC": topic},
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -128,3 +129,74 @@ def test_a_worker_averages_what_is_good_and_sets_aside_what_is_bad(kafka, topic)
     assert 0 == code
     assert line.split(",")[0] in {f"{GROUP} stopped: 1 averaged", f"{GROUP} stopped: 2 averaged"}
     assert feed.sent == committed(kafka.bootstrap, GROUP, topic, PARTITIONS)
+
+
+OWN_JOB = """
+from processors.examples.word_count import declare
+from processors.job_app import JobApp
+
+app = JobApp(declare("{topic}", "{topic}-counts", "{topic}-job"))
+"""
+WORDS = ["sea", "sky", "sun", "sand"]
+
+
+def test_a_declared_job_counts_in_windows_behind_a_new_key(kafka, tmp_path):
+    """Word counts equal ours over three partitions, bad records are set aside, all is committed."""
+    topic = f"lines-{uuid.uuid4().hex[:8]}"
+    create_topics(kafka.bootstrap, {topic: PARTITIONS, f"{topic}-counts": 1, f"{topic}-dlq": 1})
+    chance, expected = random.Random(3), defaultdict(int)
+    feed = Feed(kafka.bootstrap, topic, PARTITIONS)
+    for number in range(900):
+        at, line = T0 + number // 3 * 0.8, [chance.choice(WORDS) for _ in range(3)]
+        feed.send(f"line-{number}", " ".join(line).encode(), at)
+        for word in line:
+            expected[word, math.floor(at / 60) * 60] += 1
+        if number % 300 == 0:
+            feed.send(f"line-{number}", b"\xff\xfe", at)
+    feed.flush()
+    assert 0 not in feed.sent
+    # Windows close when all partitions of the source have passed them, as seen in the partition of the word.
+    for number in range(300):
+        feed.send(f"end-{number}", " ".join(WORDS).encode(), T0 + 1000)
+    feed.flush()
+    (tmp_path / "own_job.py").write_text(OWN_JOB.format(topic=topic))
+
+    with worker(kafka.bootstrap, topic, "--app", "own_job:app", folder=tmp_path) as (process, lines):
+        reads = f"{topic}-job reads {topic} 0, 1, 2 (at {kafka.bootstrap})"
+        assert reads == lines.get(timeout=PATIENCE_SECONDS)
+        results = consume(kafka.bootstrap, f"{topic}-counts", len(expected))
+        letters = consume(kafka.bootstrap, f"{topic}-dlq", 3)
+        code, line = stop(process, lines)
+
+    assert (0, f"{topic}-job stopped: 1203 read") == (code, line.split(",")[0])
+    assert f" {len(expected)} sent, 3 sent to the dead letters, 0 too late, 0 too late for some windows" in line
+    found = [json.loads(each.value()) for each in results]
+    assert expected == {(each["word"], each["start"]): each["count"] for each in found}
+    assert len(expected) == len(found)
+    assert not any(each["partial"] for each in found)
+    assert [b"\xff\xfe"] * 3 == [each.value() for each in letters]
+    assert {topic.encode()} == {dict(each.headers())["streamgauge.topic"] for each in letters}
+    assert feed.sent == committed(kafka.bootstrap, f"{topic}-job", topic, PARTITIONS)
+
+
+def test_a_job_stops_loudly_when_most_records_fail(kafka, tmp_path):
+    """One line with how many and why, exit code 70; the records that failed are on the dead letter topic."""
+    topic = f"lines-{uuid.uuid4().hex[:8]}"
+    create_topics(kafka.bootstrap, {topic: 1, f"{topic}-counts": 1, f"{topic}-dlq": 1})
+    feed = Feed(kafka.bootstrap, topic, 1)
+    for number in range(110):
+        feed.send("a", b"sea" if number < 40 else b"\xff\xfe", T0)
+    feed.flush()
+    (tmp_path / "own_job.py").write_text(OWN_JOB.format(topic=topic))
+
+    with worker(kafka.bootstrap, topic, "--app", "own_job:app", folder=tmp_path) as (process, lines):
+        code = process.wait(PATIENCE_SECONDS)
+        letters = consume(kafka.bootstrap, f"{topic}-dlq", 60)
+        said = ""
+        while "crashed" not in said:
+            said = lines.get(timeout=5)
+
+    assert 70 == code
+    assert "TooManyFailuresError: the job" in said
+    assert "stops: 60 of the last 100 records failed (limit 0.5), the last by decode: UnicodeDecodeError" in said
+    assert [b"\xff\xfe"] * 60 == [each.value() for each in letters]
