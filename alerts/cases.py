@@ -3,7 +3,8 @@
 ``cases/*.yml`` has a file for each rule. A case says its series by the metric's name alone; the labels that the
 catalogue gives the metric are filled in from those of the file (or the usual ones), ``{topic=orders}`` adds or replaces
 some. Samples are written as promtool has them, one a minute: ``_`` is a lost one, ``stale`` a series that ended.
-What comes out of here is promtool's own format, in which every label and every annotation is compared literally.
+``kept`` marks a moment at which an alert is no longer true and kept firing. What comes out of here is promtool's own
+format, in which every label and every annotation is compared literally.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
-from alerts.prometheus import ALERTS_GROUP, FILE_NAME, RECORDS_GROUP
+from alerts.prometheus import ALERTS_GROUP, FILE_NAME, RECORDS_GROUP, render
 from alerts.rule import Rule
 from alerts.rules import ALL_RULES
 from monitor.catalog import BY_NAME
+
+Document: TypeAlias = dict[str, Any]
+"""A test file in promtool's format."""
 
 USUAL_LABELS: Mapping[str, str] = {
     "cluster": "default",
@@ -46,7 +50,26 @@ def read_as_text(text: str) -> Any:
     return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 (it makes nothing but texts, lists and mappings)
 
 
-def documents() -> dict[str, dict[str, Any]]:
+def as_text(document: Document) -> str:
+    """Return a test file's text. promtool takes groups in any order unless told, and a record may be a minute late."""
+    ordered = {**document, "group_eval_order": [RECORDS_GROUP, ALERTS_GROUP]}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
+
+
+def asked_about(document: Document) -> set[str]:
+    """Return the names of the alerts that a test file asks about."""
+    return {each["alertname"] for test in document["tests"] for each in test["alert_rule_test"]}
+
+
+def jobs(documents: Mapping[str, Document]) -> dict[str, tuple[Document, str]]:
+    """Return each test file with a rule file that holds no rules but those it asks about."""
+    return {
+        name: (document, render([rule for rule in ALL_RULES if rule.name in asked_about(document)]))
+        for name, document in documents.items()
+    }
+
+
+def documents() -> dict[str, Document]:
     """Return promtool's test file for each rule, by the rule's name.
 
     Raises:
@@ -60,13 +83,11 @@ def _folder() -> Iterator[Any]:
     return files("alerts").joinpath("cases").iterdir()
 
 
-def _document(rule: Rule, said: Mapping[str, Any]) -> dict[str, Any]:
+def _document(rule: Rule, said: Mapping[str, Any]) -> Document:
     labels = {**USUAL_LABELS, **said.get("labels", {})}
     return {
         "rule_files": [FILE_NAME],
         "evaluation_interval": "1m",
-        # Without it promtool takes the groups in any order, and a record may be a minute late.
-        "group_eval_order": [RECORDS_GROUP, ALERTS_GROUP],
         "tests": [_test(rule, said, case, labels) for case in said["cases"]],
     }
 

@@ -64,7 +64,7 @@ def render(
 
 def dump(document: Any, header: str) -> str:
     """Return a document as YAML, long texts in blocks, below a header."""
-    return header + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return header + yaml.dump(document, Dumper=RuleDumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def links(rule: Rule, runbooks_url: str | None, grafana_url: str | None) -> dict[str, str]:
@@ -136,10 +136,11 @@ def _quoted(text: str) -> str:
     return f"`{text}`"
 
 
-class _Dumper(yaml.SafeDumper):
+class RuleDumper(yaml.SafeDumper):
     """Long texts in blocks, as a person would write them."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        """Indent lists below their key."""
         super().increase_indent(flow, False)
 
 
@@ -148,4 +149,4 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Dumper.add_representer(str, _represent_text)
+RuleDumper.add_representer(str, _represent_text)

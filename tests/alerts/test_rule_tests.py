@@ -7,15 +7,14 @@ no more rules than it asks about, which is much faster than with all of them.
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
-from alerts.cases import documents, read_as_text
-from alerts.prometheus import ALERTS_GROUP, FILE_NAME, RECORDS_GROUP, render
+from alerts import promtool
+from alerts.cases import asked_about, case_files, documents, jobs, read_as_text
+from alerts.prometheus import render
 from alerts.promtool import check
 from alerts.rules import ALL_RULES, RECORDS, WATCHDOG
 from monitor.errors import StreamgaugeError, UnreachableError
@@ -33,33 +32,9 @@ needs_promtool = pytest.mark.skipif(
 )
 
 
-def rules_for(document):
-    """The rule file for a test file: only the rules that it asks about."""
-    names = {each["alertname"] for test in document["tests"] for each in test["alert_rule_test"]}
-    return render([rule for rule in ALL_RULES if rule.name in names])
-
-
-def run(jobs, folder):
-    """Run test files, each against its own rules, in one promtool; return whether each passed and what it said."""
-    for name, (document, rules) in jobs.items():
-        (folder / name).mkdir()
-        (folder / name / FILE_NAME).write_text(rules)
-        in_order = {**document, "group_eval_order": [RECORDS_GROUP, ALERTS_GROUP]}
-        (folder / name / "test.yml").write_text(yaml.safe_dump(in_order, sort_keys=False, allow_unicode=True))
-    command = ["promtool", "test", "rules", *(f"{name}/test.yml" for name in jobs)]
-    answer = subprocess.run(
-        command, cwd=folder, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    said = re.split(r"^Unit Testing:  (.*)/test\.yml$", answer.stdout, flags=re.MULTILINE)
-    verdicts = {name: text.strip() for name, text in zip(said[1::2], said[2::2], strict=True)}
-    assert set(jobs) == set(verdicts), answer.stdout
-    return {name: (text == "SUCCESS", text) for name, text in verdicts.items()}
-
-
 @pytest.fixture(scope="module")
-def verdicts(tmp_path_factory):
-    jobs = {name: (document, rules_for(document)) for name, document in RULE_TESTS.items()}
-    return run(jobs, tmp_path_factory.mktemp("rules"))
+def verdicts():
+    return promtool.test(jobs(RULE_TESTS))
 
 
 @needs_promtool
@@ -130,6 +105,12 @@ def test_every_rule_loses_a_scrape(rule):
     ]
 
     assert gaps
+
+
+@pytest.mark.parametrize("rule", [rule for rule in ALL_RULES if rule.keep], ids=lambda rule: rule.name)
+def test_every_rule_that_is_kept_firing_is_held_to_it(rule):
+    """There is a case that looks at the alert after it has stopped being true, and before it resolves."""
+    assert [fire for case in case_files()[rule.name]["cases"] for fire in case.get("fires", []) if "kept" in fire]
 
 
 # --- the tests are not blind -------------------------------------------------------------------------
@@ -224,16 +205,14 @@ BROKEN = [
 
 
 @pytest.fixture(scope="module")
-def broken_verdicts(tmp_path_factory):
-    jobs = {}
+def broken_verdicts():
+    whole, broken = jobs(RULE_TESTS), {}
     for param in BROKEN:
         name, old, new = param.values
-        rules = rules_for(RULE_TESTS[name])
+        document, rules = whole[name]
         assert old in rules, f"{param.id}: there is no {old} in the rules of {name}"
-        jobs[param.id] = (RULE_TESTS[name], rules.replace(old, new))
-    folder = tmp_path_factory.mktemp("broken")
-    verdicts = run({f"{index}": job for index, job in enumerate(jobs.values())}, folder)
-    return dict(zip(jobs, (verdicts[f"{index}"] for index in range(len(jobs))), strict=True))
+        broken[param.id] = (document, rules.replace(old, new))
+    return promtool.test(broken)
 
 
 @needs_promtool
@@ -253,10 +232,6 @@ def test_every_rule_has_a_fault_that_is_noticed(rule):
     broken = {rule_name for param in BROKEN for rule_name in asked_about(RULE_TESTS[param.values[0]])}
 
     assert rule.name in broken
-
-
-def asked_about(document):
-    return {each["alertname"] for test in document["tests"] for each in test["alert_rule_test"]}
 
 
 # --- promtool itself ---------------------------------------------------------------------------------

@@ -1,0 +1,210 @@
+"""The rule file for Prometheus and the rules for Grafana say the same: on the same series, at the same moments.
+
+promtool holds the Prometheus file against the cases (test_rule_tests.py). Here the same cases are held against
+Grafana's rules: a real Prometheus has their series and answers what those rules ask, and an evaluator does what Grafana
+would do.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+import yaml
+from grafana_evaluator import GrafanaRule
+
+from alerts import grafana
+from alerts.cases import case_files, documents
+from alerts.rules import ALL_RULES, RECORDS
+from monitor.catalog import BY_NAME
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("prometheus") and shutil.which("promtool")) and not os.environ.get("CI"),
+    reason="prometheus and promtool are not on PATH (Debian: package prometheus)",
+)
+
+APART_SECONDS = 16 * 3600
+"""Between the beginnings of two cases: longer than the longest case and what rules look back together."""
+
+BEGIN = 1_700_006_400  # a multiple of APART_SECONDS and of a minute
+
+CASES = [(name, case) for name, document in documents().items() for case in document["tests"]]
+KEPT = {
+    (name, case["name"]): {each["at"] for each in case.get("fires", []) if "kept" in each}
+    for name, said in case_files().items()
+    for case in said["cases"]
+}
+"""The moments of a case at which an alert is no longer true, and kept firing."""
+
+BASES = {id(case): BEGIN + index * APART_SECONDS for index, (_, case) in enumerate(CASES)}
+
+
+def minute(moment):
+    return int(moment.removesuffix("m"))
+
+
+# --- the series of the cases in a Prometheus ---------------------------------------------------------
+
+
+def samples(notation):
+    """promtool's notation as values, None where there is no sample."""
+    for token in notation.split():
+        match = re.fullmatch(r"(?P<from>_|stale|[\d.]+)(?P<step>[+-][\d.]+)?(x(?P<times>\d+))?", token)
+        if match["from"] in {"_", "stale"}:
+            yield from [None] * int(match["times"] or 1)
+        else:
+            yield from (
+                float(match["from"]) + float(match["step"] or 0) * i for i in range(int(match["times"] or 0) + 1)
+            )
+
+
+def openmetrics():
+    """Every sample of every case, each case in its own time."""
+    lines = {}
+    for _, case in CASES:
+        base = BASES[id(case)]
+        for series in case["input_series"]:
+            name = series["series"].split("{")[0]
+            shift = base if BY_NAME[name].unit == "timestamp" else 0
+            for index, value in enumerate(samples(series["values"])):
+                if value is not None:
+                    lines.setdefault(name, []).append(f"{series['series']} {value + shift!r} {base + 60 * index}")
+    return "".join(f"# TYPE {name} unknown\n" + "\n".join(those) + "\n" for name, those in lines.items()) + "# EOF\n"
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    """The address of a Prometheus that has all of that."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "samples.txt").write_text(openmetrics())
+    (folder / "prometheus.yml").write_text("{}\n")
+    subprocess.run(
+        ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=50000h", "openmetrics",
+         "samples.txt", "data"], cwd=folder, check=True, capture_output=True
+    )  # fmt: skip
+    address = f"127.0.0.1:{free_port()}"
+    command = [
+        "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}",
+        "--storage.tsdb.retention.time=100y",
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    try:
+        asyncio.run(until_ready(address, process, folder / "log"))
+        yield f"http://{address}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def until_ready(address, process, log):
+    while True:
+        assert process.poll() is None, log.read_text()[-2000:]
+        try:
+            with urllib.request.urlopen(f"http://{address}/-/ready") as answer:
+                if answer.status == 200:
+                    return
+        except urllib.error.URLError:
+            pass
+        await asyncio.sleep(0.05)
+
+
+class Asked:
+    """Answers of a Prometheus at every minute of a case, asked for once a query."""
+
+    def __init__(self, address, base, minutes):
+        self.address, self.base, self.minutes, self.known = address, base, minutes, {}
+
+    def __call__(self, expression, at):
+        if expression not in self.known:
+            self.known[expression] = self.range(expression)
+        return self.known[expression].get(at, {})
+
+    def range(self, expression):
+        end = self.base + 60 * self.minutes
+        form = urllib.parse.urlencode({"query": expression, "start": self.base, "end": end, "step": 60})
+        with urllib.request.urlopen(f"{self.address}/api/v1/query_range", form.encode()) as answer:  # noqa: S310
+            result = json.load(answer)["data"]["result"]
+        moments = {}
+        for series in result:
+            labels = frozenset((name, value) for name, value in series["metric"].items() if name != "__name__")
+            for moment, value in series["values"]:
+                moments.setdefault(int(moment), {})[labels] = float(value)
+        return moments
+
+
+# --- the two renderings ------------------------------------------------------------------------------
+
+FILES = grafana.render()
+(GROUP,) = yaml.safe_load(FILES[grafana.RULES_FILE])["groups"]
+FROM_FILE = {rule["title"]: rule for rule in GROUP["rules"]}
+FROM_API = {rule["title"]: rule for rule in json.loads(FILES[grafana.GROUP_FILE])["rules"]}
+
+
+@pytest.mark.parametrize(("name", "case"), [pytest.param(*each, id=f"{each[0]}: {each[1]['name']}") for each in CASES])
+def test_grafana_fires_when_prometheus_does(name, case, prometheus):
+    """At every moment a case asks about: the same alerts with the same labels and the same words, or none.
+
+    While an alert is only kept firing the words differ: Prometheus repeats the last ones, Grafana makes new ones.
+    """
+    minutes = max(minute(each["eval_time"]) for each in case["alert_rule_test"])
+    base = BASES[id(case)]
+    rule = GrafanaRule(FROM_FILE[name], 60, Asked(prometheus, base, minutes))
+
+    firing = {at: rule.evaluate(base + 60 * at) for at in range(minutes + 1)}
+
+    for asked in case["alert_rule_test"]:
+        expected = sorted(asked["exp_alerts"], key=str)
+        actual = sorted(firing[minute(asked["eval_time"])], key=str)
+        if asked["eval_time"] in KEPT[name, case["name"]]:
+            expected, actual = ([each["exp_labels"] for each in alerts] for alerts in (expected, actual))
+        assert expected == actual, asked["eval_time"]
+
+
+def test_file_and_api_hold_the_same_rules():
+    """What the file spells in one way and the API in another is the same, rule by rule."""
+    spelled = {"keep_firing_for": "keepFiringFor", "missingSeriesEvalsToResolve": "missing_series_evals_to_resolve"}
+    place = {"orgID": 1, "folderUID": "streamgauge", "ruleGroup": "streamgauge"}
+    respelled = {
+        title: {spelled.get(key, key): value for key, value in rule.items() if key not in place}
+        for title, rule in FROM_API.items()
+    }
+
+    assert FROM_FILE == respelled
+    assert all(place.items() <= rule.items() for rule in FROM_API.values())
+    assert [rule.name for rule in ALL_RULES] == list(FROM_FILE)
+    assert ("60s", 60) == (GROUP["interval"], json.loads(FILES[grafana.GROUP_FILE])["interval"])
+
+
+@pytest.mark.parametrize("rule", FROM_FILE.values(), ids=lambda rule: rule["title"])
+def test_a_rule_is_one_that_grafana_takes(rule):
+    """uid within its limits, refIds once each, the condition is one of them, and nothing is recorded elsewhere."""
+    refs = [node["refId"] for node in rule["data"]]
+
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,40}", rule["uid"])
+    assert len(set(refs)) == len(refs)
+    assert rule["condition"] == refs[-1]
+    assert all(node["model"]["refId"] == node["refId"] for node in rule["data"])
+    assert not [record.name for record in RECORDS if record.name in str(rule)]
+
+
+def test_what_counts_when_prometheus_is_away():
+    """Alerts stay as they are; the watchdog stops, and that there is no monitor is an alarm."""
+    on_error = {title: rule["execErrState"] for title, rule in FROM_FILE.items()}
+
+    assert "OK" == on_error.pop("StreamgaugeWatchdog")
+    assert "Alerting" == on_error.pop("StreamgaugeMonitorDown")
+    assert {"KeepLast"} == set(on_error.values())
+    assert {"OK"} == {rule["noDataState"] for rule in FROM_FILE.values()}
