@@ -120,7 +120,7 @@ def alert(name, consumer="billing", cluster="default"):
         pytest.param(alert("ConsumerStopped"), alert("ConsumerOverObjective"), True, id="paged for it already"),
         pytest.param(alert("ConsumerStopped"), alert("ConsumerOverObjective", "x"), False, id="another consumer"),
         pytest.param(alert("ConsumerStopped"), alert("ConsumerLosingData"), False, id="two pages are two pages"),
-        pytest.param(alert("LogTruncated"), alert("SeriesDropped"), False, id="both without a consumer"),
+        pytest.param(alert("LogTruncated"), alert("ClockSkew"), False, id="both without a consumer"),
         pytest.param(alert("LogTruncated"), alert("CommitBeyondEnd"), True, id="a log that was cut explains it"),
     ],
 )
