@@ -195,7 +195,6 @@ class Cycle:
         return (
             any(self._touches(each, group, where) for each in self.near)
             or (group is not None and self.is_settling(group))
-            or _is_compared_with_another_answer(self, group)
             or _is_not_asked_after(self, group)
             or _is_out_of_time(self)
         )
@@ -231,38 +230,6 @@ def _is_aged_by_an_old_answer(cycle: Cycle, row: Row) -> bool:
     return cycle.memory.caught_up.get((row.group, row.where)) == row.committed
 
 
-def _is_compared_with_another_answer(cycle: Cycle, group: str | None) -> bool:
-    """Return whether the coordinator left groups out of an answer a while ago.
-
-    What a group had before is looked up in the last answer of its coordinator, by its number there; where groups
-    were left out the numbers are others (monitor/observe/kafka/offsets.py: _Memory), so that a group is compared
-    with another one, and not believed though nothing went back.
-    """
-    since = cycle.began - SETTLING_SECONDS - 3 * cycle.interval
-    return any(
-        each.kind == "omitted groups"
-        and each.is_near(since, cycle.ended)
-        and each.broker in cycle._brokers_of(group, None)
-        for each in cycle.world.causes
-    )
-
-
-def _is_compared_with_an_error(cycle: Cycle, group: str) -> bool:
-    """Return whether the last answer about a group was an error, or may have been one in this very cycle.
-
-    Then nothing is known to compare with, and a coordinator that knows less is believed (the same place).
-    """
-    was_read = cycle.memory.previous is not None and cycle.memory.whole_at.get(group) == cycle.memory.previous[0]
-    coordinators = cycle.world.groups[group].coordinator.during(cycle.began, cycle.ended)
-    was_moved = len(cycle.world.groups[group].coordinator.during(cycle.began - 2 * cycle.interval, cycle.ended)) > 1
-    brokers = cycle._brokers_of(group, None)
-    # Where the new one's list cannot be read, or an old one lists the group still, an old one is asked first.
-    is_listed_oddly = any(each.broker in brokers for each in cycle.near) or any(
-        cycle.world.groups[group].listed_by.during(cycle.began, cycle.ended)
-    )
-    return not was_read or len(coordinators) > 1 or (was_moved and is_listed_oddly)
-
-
 def _is_not_asked_after(cycle: Cycle, group: str | None) -> bool:
     """Return whether a group went while its coordinator could not be asked.
 
@@ -279,16 +246,6 @@ def _is_not_asked_after(cycle: Cycle, group: str | None) -> bool:
         and (each.broker in brokers or each.group == group or each.is_about_all)
         for each in cycle.world.causes
     )
-
-
-def _was_never_asked(cycle: Cycle, row: Row) -> bool:
-    """Return whether the log end of a partition is neither known nor has a reason.
-
-    One that the map had not at first, and whose leader had failed already in this cycle (monitor/observe/kafka/
-    offsets.py: EndReader.read gives it the reason 0, and leaves it out of the next round). Its lag is shown as 0.
-    """
-    *_, log_end, _, why = (0, *cycle.partitions[row.where])
-    return why == 0 and log_end < 0
 
 
 def _is_out_of_time(cycle: Cycle) -> bool:
@@ -325,7 +282,7 @@ def _unless_told_by_one_behind(cycle: Cycle, row: Row) -> Iterator[str]:
     was = cycle.memory.shown.get((row.group, row.where), -1)
     if truth is not None and True in truth.behind.during(cycle.began, cycle.ended):
         told = truth.behind_offsets.get(row.where, set())
-        if row.committed in told and (row.committed >= was or _is_compared_with_an_error(cycle, row.group)):
+        if row.committed in told and row.committed >= was:
             return
     yield (
         f"committed offset of {row.group} on {row.where} is shown as {row.committed} (before: {was}), "
@@ -338,8 +295,7 @@ def lags_follow_from_their_parts(cycle: Cycle) -> Iterator[str]:
     for row in cycle.rows:
         is_empty = row.log_end >= 0 and row.log_start == row.log_end
         if row.lag >= 0 and row.log_end < 0:
-            if not _was_never_asked(cycle, row):
-                yield f"{row.group} on {row.where} has lag {row.lag} without a log end"
+            yield f"{row.group} on {row.where} has lag {row.lag} without a log end"
         elif row.lag >= 0 and row.lag != row.log_end - max(row.committed, row.log_start):
             yield f"{row.group} on {row.where} has lag {row.lag}: {row}"
         elif row.lag >= 0 and row.committed < 0 and not is_empty:
@@ -456,14 +412,14 @@ def _missing(cycle: Cycle, name: str, shown: set[tuple[str, Partition]]) -> Iter
         is_hidden = any(each.topic == where[0] and each.partition is None for each in cycle.near)
         was_told_less = True in truth.behind.during(cycle.began, cycle.ended)
         is_new = (name, where) not in cycle.memory.shown
-        if not is_hidden and not (was_told_less and (is_new or _is_compared_with_an_error(cycle, name))):
+        if not is_hidden and not (was_told_less and is_new):
             yield where
 
 
 def zeros_are_measured(cycle: Cycle) -> Iterator[str]:
     """Where 0 is shown, it was 0: read to the end or nothing there, no members."""
     for row in cycle.rows:
-        if row.lag != 0 or _was_never_asked(cycle, row):
+        if row.lag != 0:
             continue
         logs = cycle.logs(row.where)
         ends = {end for log in logs for end in log.end.during(cycle.began, cycle.ended)}
@@ -490,8 +446,7 @@ def zeros_are_measured(cycle: Cycle) -> Iterator[str]:
 def nothing_is_unknown_without_cause(cycle: Cycle) -> Iterator[str]:
     """What is unknown has a cause that was there in this cycle or the interval before, at a broker that it needs."""
     for row in cycle.rows:
-        excused = cycle.is_excused(row.group, row.where) or _was_never_asked(cycle, row)
-        if row.lag >= 0 or excused or _is_unknown_in_truth(cycle, row):
+        if row.lag >= 0 or _is_unknown_in_truth(cycle, row) or cycle.is_excused(row.group, row.where):
             continue
         yield f"{row.group} on {row.where} is unknown without a cause: {why_name(row.why)}"
     since = cycle.began - cycle.interval

@@ -12,7 +12,7 @@ import copy
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -60,20 +60,6 @@ GROUP_CODES = (-1, 14, 15)
 APIS = ("Metadata", "ListGroups", "OffsetFetch", "ListOffsets", "DescribeGroups", "ConsumerGroupDescribe")
 # Where the number of entries stands in an answer's body (one byte, KIP-482): changing it breaks the framing.
 COUNT_AT = {"ListOffsets": 4, "OffsetFetch": 4, "Metadata": 4, "ListGroups": 6}
-
-
-class _Garbled(Garbage):
-    """Garbage behind a throttle time of 0, which is the first field of every answer.
-
-    The observer believes the throttle time of an answer before it has decoded it (monitor/observe/kafka/cluster.py:
-    Brokers._send), and leaves a broker alone for as long as random bytes say, up to 24 days. Until that is mended,
-    plain Garbage would have every story end there.
-    """
-
-    def on(self, header: Header, reaction: Reaction) -> Reaction:
-        """Replace the body."""
-        garbled = super().on(header, reaction)
-        return garbled if garbled.body is None else replace(garbled, body=bytes(4) + garbled.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,7 +581,7 @@ class Scenario:
 
     def _garble(self) -> None:
         rng = self._rng
-        self._script(rng.choice(APIS), [_Garbled(rng.randint(40, 400), rng.getrandbits(32))], "answers garbage")
+        self._script(rng.choice(APIS), [Garbage(rng.randint(40, 400), rng.getrandbits(32))], "answers garbage")
 
     def _miscount(self) -> None:
         """Change the number of entries in an answer: what follows no longer fits, and that can be seen."""
