@@ -26,9 +26,7 @@ from monitor.sandbox.fake import (
     ErrorCode,
     Garbage,
     Hang,
-    Header,
     Omit,
-    Reaction,
     Tear,
     Truncate,
 )
