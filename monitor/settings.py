@@ -34,6 +34,11 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 PRIVATE_KEY = "PRIVATE KEY-----"
 
 
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a name matches a pattern of ``*`` and ``?``; every other character stands for itself."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -182,14 +187,14 @@ class Filter(_Part):
     @property
     def names(self) -> frozenset[str] | None:
         """Return the names that it takes, where it gives names and no patterns; else None."""
-        if any(character in pattern for pattern in self.include for character in "*?["):
+        if any(character in pattern for pattern in self.include for character in "*?"):
             return None
         return frozenset(filter(self.takes, self.include))
 
     def takes(self, name: str) -> bool:
         """Return whether a name is looked at."""
-        return any(fnmatchcase(name, pattern) for pattern in self.include) and not any(
-            fnmatchcase(name, pattern) for pattern in self.exclude
+        return any(matches(name, pattern) for pattern in self.include) and not any(
+            matches(name, pattern) for pattern in self.exclude
         )
 
 
@@ -242,7 +247,7 @@ class Objectives(_Part):
     def seconds_for(self, name: str) -> float:
         """Return the allowed age in seconds of the consumer with this name."""
         for objective in self.consumers:
-            if fnmatchcase(name, objective.consumer):
+            if matches(name, objective.consumer):
                 return objective.seconds
         return self.default_seconds
 
@@ -294,7 +299,7 @@ class Metrics(_Part):
     def level_for(self, name: str) -> Detail:
         """Return how finely the consumer with this name is exposed."""
         for each in self.levels:
-            if fnmatchcase(name, each.consumer):
+            if matches(name, each.consumer):
                 return each.level
         return self.level
 

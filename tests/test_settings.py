@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from monitor.settings import (
     Cluster,
+    Filter,
     LoginFields,
     Objective,
     Objectives,
@@ -162,3 +163,21 @@ def test_objectives_by_pattern(name, seconds):
     patterns = (Objective(consumer="billing-*", seconds=60), Objective(consumer="*-slow", seconds=900))
 
     assert seconds == Objectives(consumers=patterns).seconds_for(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken", "left"),
+    [
+        pytest.param("jobs[1]", "jobs[1]", "jobs1", id="brackets stand for themselves"),
+        pytest.param("jobs[*", "jobs[17]", "jobs1", id="beside a pattern"),
+        pytest.param("job?", "job1", "job12", id="one character"),
+        pytest.param("a.b", "a.b", "aXb", id="a dot is a dot"),
+    ],
+)
+def test_only_two_characters_are_patterns(pattern, taken, left):
+    """As the manual says: ``*`` and ``?``; filters, objectives and levels match alike."""
+    chosen = Filter(include=(pattern,))
+    objectives = Objectives(consumers=({"consumer": pattern, "seconds": 5},))
+
+    assert [True, False] == [chosen.takes(taken), chosen.takes(left)]
+    assert [5, 300] == [objectives.seconds_for(taken), objectives.seconds_for(left)]
