@@ -96,7 +96,7 @@ async def test_a_token_of_an_endpoint_or_of_a_file_lets_in(cluster, tmp_path):
             lambda: Issuer().token("monitor"), "check what the broker expects (issuer sandbox,", id="signature"
         ),
         pytest.param(lambda: ISSUER.token("monitor", aud="web"), "audience web", id="audience"),
-        pytest.param(lambda: ISSUER.token("monitor", -60), "the token expired 6", id="expired"),
+        pytest.param(lambda: ISSUER.token("monitor", -60), "the token expired ", id="expired"),
         pytest.param(lambda: ISSUER.token("monitor", nbf=time.time() + 90), "compare the clocks", id="clock skew"),
         pytest.param(lambda: "opaque", "the token is no JWT", id="no JWT"),
     ],
