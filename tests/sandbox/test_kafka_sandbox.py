@@ -133,9 +133,10 @@ async def test_a_node_comes_back_on_its_port_with_its_records(kafka_factory: Fac
     assert [b"before"] == consume(sandbox.bootstrap, "kept", 1)
 
 
-async def test_a_paused_node_is_connected_and_silent(kafka: KafkaSandbox):
+async def test_a_paused_node_is_connected_and_silent(kafka_factory: Factory):
     """While it is paused its port takes connections and nobody answers; afterwards the answer comes."""
-    [node] = kafka.nodes
+    sandbox = await kafka_factory()
+    [node] = sandbox.nodes
     host, _, port = node.address.rpartition(":")
     node.pause()
 
