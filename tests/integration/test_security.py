@@ -1,5 +1,7 @@
 """TLS, mutual TLS, SASL and ACLs against a real broker: it reads what it may, and says in one line what it may not."""
 
+import asyncio
+
 import pytest
 import trustme
 from confluent_kafka.admin import (
@@ -14,6 +16,7 @@ from confluent_kafka.admin import (
 
 from monitor.errors import UnreachableError
 from monitor.observe.kafka.source import KafkaSource
+from monitor.sandbox.kafka import KafkaSandbox
 from monitor.sandbox.loads import commit_only
 from monitor.sandbox.security import Security
 from monitor.settings import Cluster, Sasl, Tls
@@ -25,18 +28,19 @@ PASSWORD = "correct-horse"
 COMMITS = {"billing": {("orders", 0): 0, ("orders", 1): 0}, "secret": {("orders", 0): 0}}
 
 
-@pytest.fixture
-async def secured(kafka_factory, tmp_path):
-    """A broker with every listener and ACLs, a topic, two groups, and the client's files."""
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory):
+    """A broker with every listener and ACLs, a topic, two groups, and the client's files; shared by this module."""
+    folder = tmp_path_factory.mktemp("certificates")
     ca = trustme.CA()
     server = ca.issue_cert("127.0.0.1", "localhost")
     client = ca.issue_cert("monitor", common_name="monitor")
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-    client.private_key_pem.write_to_path(tmp_path / "client.key")
+    ca.cert_pem.write_to_path(folder / "ca.pem")
+    client.private_key_pem.write_to_path(folder / "client.key")
     for blob in client.cert_chain_pems:
-        blob.write_to_path(tmp_path / "client.pem", append=True)
-    trustme.CA().cert_pem.write_to_path(tmp_path / "stranger.pem")
-    sandbox = await kafka_factory(
+        blob.write_to_path(folder / "client.pem", append=True)
+    trustme.CA().cert_pem.write_to_path(folder / "stranger.pem")
+    sandbox = KafkaSandbox(
         security=Security(
             server_pem=server.private_key_and_cert_chain_pem.bytes().decode(),
             client_ca_pem=ca.cert_pem.bytes().decode(),
@@ -47,11 +51,13 @@ async def secured(kafka_factory, tmp_path):
         # A client is known by the common name of its certificate.
         properties={"ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/"},
     )
+    asyncio.run(sandbox.start())
     admin = AdminClient({"bootstrap.servers": sandbox.bootstrap})
     for created in admin.create_topics([NewTopic("orders", 2, 1)]).values():
         created.result(30)
-    await commit_only(sandbox.bootstrap, COMMITS)
-    return sandbox, tmp_path, admin
+    asyncio.run(commit_only(sandbox.bootstrap, COMMITS))
+    yield sandbox, folder, admin
+    asyncio.run(sandbox.stop())
 
 
 def cluster(sandbox, listener, **options) -> Cluster:
