@@ -81,6 +81,12 @@ COMING_BACK_SECONDS = 0.1
 LONGEST_THROTTLE_SECONDS = 60.0
 """A broker that asks to be left alone for longer is asked after that all the same: it may have meant something else."""
 
+LAG_DEPENDS_ON = frozenset({wire.METADATA.key, wire.LIST_GROUPS.key, wire.OFFSET_FETCH.key, wire.LIST_OFFSETS.key})
+"""The requests without which there is no lag; what else a broker does not answer takes nothing else along."""
+
+ASIDE_SECONDS = 15.0
+"""How long a broker is not asked again something else that it let time out twice in a row."""
+
 BREATH_SECONDS = 0.1
 """Before a silent broker is asked again: what else it was asked at the same time times out first."""
 
@@ -103,7 +109,9 @@ class Brokers:
 
     A broker that let a request time out is *silent*: the same request is sent to it again in the background until it
     is answered or refused, and meanwhile a cycle can do without it, so that it costs one timeout and not one a cycle.
-    What was hanging decides, since a broker may answer one kind of request and not another.
+    What was hanging decides, since a broker may answer one kind of request and not another. A request that no lag
+    depends on is put aside for ASIDE_SECONDS instead: a broker answers one by one what comes on a connection, so
+    asking on would hold up what it does answer.
     """
 
     def __init__(self, transport: Transport, timeout_seconds: float) -> None:
@@ -115,6 +123,7 @@ class Brokers:
         """When every request must be over (of ``now()``), however much of its own time is left."""
         self._silent: dict[Address, _Silent] = {}
         self._throttled_until: dict[Address, float] = {}
+        self._aside: dict[tuple[Address, int], tuple[float, TransportError]] = {}
 
     async def ask(
         self,
@@ -136,16 +145,23 @@ class Brokers:
         Raises:
             TransportError: No answer within the timeout, no connection, no common version, or not decodable.
         """
+        until, failure = self._aside.get((address, api.key), (0.0, None))
+        if failure is not None and now() < until:
+            raise failure
         for attempt in (1, 2):
             try:
                 answer, version = await self._send(address, api, offered, encode, self._seconds_left())
                 break
             except TransportError as exc:
-                if exc.why == Why.TIMEOUT:
+                if exc.why == Why.TIMEOUT and api.key in LAG_DEPENDS_ON:
                     self._fell_silent(address, exc, partial(self._send, address, api, offered, encode))
+                elif exc.why == Why.TIMEOUT:
+                    # Once may have been bad luck: only the second time in a row has it put aside.
+                    self._aside[address, api.key] = (now() + (0.0 if failure is None else ASIDE_SECONDS), exc)
                 # The connection may have broken while nobody used it (broker restarted): a fresh one decides.
                 if exc.why != Why.DISCONNECTED or attempt == 2:  # noqa: PLR2004
                     raise
+        self._aside.pop((address, api.key), None)
         try:
             decoded = decode(answer, version)
         except wire.MalformedError as exc:
@@ -183,6 +199,7 @@ class Brokers:
         """Ask silent brokers no more that are not among these."""
         for address in self._silent.keys() - set(addresses):
             self._silent.pop(address).asking.cancel()
+        self._aside = {key: aside for key, aside in self._aside.items() if key[0] in addresses}
 
     async def close(self) -> None:
         """Close every connection, and ask nobody any more."""
@@ -273,6 +290,8 @@ class Poll:
     """Brokers that failed in this cycle, and why: they are not asked again before the next."""
     failures: list[Failure] = field(default_factory=list)
     up: bool = True
+    aside: set[int] = field(default_factory=set)
+    """Brokers that failed something that no lag depends on: one entry each."""
     unreachable: int = 0
     """Why no broker answered at all, 0 while one does."""
 
@@ -295,6 +314,12 @@ class Poll:
         if exc.why not in {Why.MALFORMED, Why.UNSUPPORTED}:
             self.down[node] = exc.why
         self.fail("broker", f"{node} ({address})", exc.why, str(exc))
+
+    def failed_aside(self, node: int, address: Address, exc: TransportError) -> None:
+        """Note that a broker failed a request that no lag depends on: it may still be asked what lag needs."""
+        if node not in self.aside and node not in self.down:
+            self.aside.add(node)
+            self.fail("broker", f"{node} ({address})", exc.why, str(exc))
 
 
 class Patience:

@@ -325,7 +325,7 @@ class GroupKeeper:
         except TransportError as exc:
             is_told = exc.why != Why.UNSUPPORTED  # which says nothing of the broker but what its groups lack
             if is_told:
-                poll.broker_failed(node, address, exc)
+                poll.failed_aside(node, address, exc)
             for question in questions:
                 question.failed(_Reason(exc.why, api.name, is_told))
             return

@@ -110,7 +110,6 @@ class Asking(NamedTuple):
     """How a coordinator is asked where its groups are.
 
     ``request`` makes the body for some groups in a version, ``decoder`` what decodes the answers in a version.
-    ``is_offered_by_all`` is whether a broker that lacks the request is to be told of as a failure of its own.
     """
 
     api: wire.Api
@@ -118,7 +117,6 @@ class Asking(NamedTuple):
     request: Callable[[Sequence[str], int], bytes]
     decoder: Callable[[int], wire.OffsetFetchDecoder | wire.ShareOffsetsDecoder]
     groups_at_once: int
-    is_offered_by_all: bool
 
 
 COMMITTED = Asking(
@@ -127,7 +125,6 @@ COMMITTED = Asking(
     wire.offset_fetch_request,
     lambda _version: wire.OffsetFetchDecoder(),
     groups_at_once=5_000,
-    is_offered_by_all=True,
 )
 
 
@@ -307,8 +304,10 @@ class CommitReader:
             try:
                 answer = await self._ask(address, fetch)
             except TransportError as exc:
-                if self._how.is_offered_by_all or exc.why != Why.UNSUPPORTED:
+                if self._how is COMMITTED:
                     poll.broker_failed(node, address, exc)
+                elif exc.why != Why.UNSUPPORTED:  # that is told with each group
+                    poll.failed_aside(node, address, exc)
                 collected.failed(fetch.groups, exc.why)
             else:
                 answered.append(_Answered(fetch, before, answer, self._clock()))

@@ -26,7 +26,6 @@ SHARED = Asking(
     wire.share_group_offsets_request,
     wire.ShareOffsetsDecoder,
     groups_at_once=100,
-    is_offered_by_all=False,
 )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 
 from monitor.errors import TransportError
-from monitor.model import Consumer, Finding
+from monitor.model import Consumer, Finding, Why
 from monitor.observe.kafka import wire
 from monitor.observe.kafka.cluster import TOPIC_AUTHORIZATION_FAILED, Brokers, ClusterMap, Poll, first_answer, now
 from monitor.observe.kafka.transport import Address
@@ -46,9 +46,9 @@ class Visibility:
         live = [address for node, address in cluster_map.brokers.items() if node not in poll.down]
         try:
             self._hides_groups = await first_answer([partial(self._ask, address) for address in live])
-        except TransportError:
-            # Brokers before 2.8 cannot be asked, and one that is away is told by what lag needs of it.
-            if not live:
+        except TransportError as exc:
+            # Brokers before 2.8 cannot be asked; one that is away is told by what lag needs of it, and asked again.
+            if exc.why != Why.UNSUPPORTED:
                 return
         self._ask_at = now() + self._interval_seconds
 

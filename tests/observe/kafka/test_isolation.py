@@ -6,7 +6,7 @@ import pytest
 
 from monitor.model import Why
 from monitor.observe.kafka.source import KafkaSource
-from monitor.sandbox.fake import Delay, Disconnect, FakeCluster, Garbage, Hang
+from monitor.sandbox.fake import Delay, Disconnect, FakeCluster, Garbage, Hang, Member
 from monitor.settings import Cluster
 
 TIMEOUT = 0.5
@@ -237,3 +237,31 @@ async def test_a_very_long_throttle_is_not_obeyed_for_long(cluster, observer, mo
     after = await observer.observe()
 
     assert set() == unknown(after)
+
+
+@pytest.mark.parametrize("api", ["DescribeGroups", "DescribeCluster", "DescribeShareGroupOffsets"])
+async def test_what_lag_does_not_depend_on_may_hang_and_takes_nothing_along(cluster, api, monkeypatch):
+    """What it tells is unknown, every commit and end is read; it is tried twice, then seldom."""
+    cluster.group("live", {("orders", 1): 1}, members=[Member("c", {"orders": [1]})], coordinator=2)
+    cluster.group("shared", type="share", protocol_type="share", coordinator=2)
+    monkeypatch.setattr("monitor.observe.kafka.cluster.ASIDE_SECONDS", 1.0)
+    settings = Cluster(bootstrap_servers=cluster.bootstrap, timeout_seconds=TIMEOUT, describe_interval_seconds=0.01)
+    observer = KafkaSource(settings)
+    try:
+        fault = cluster.fail(api, Hang(), broker=None if api == "DescribeCluster" else 2)
+        first = await observer.observe()
+        await observer.observe()
+        seconds, later = await seconds_of(observer.observe())
+        fault.cancel()
+        await asyncio.sleep(1.5)
+        back = await observer.observe()
+    finally:
+        await observer.close()
+
+    for snapshot in (first, later):
+        assert unknown(snapshot) <= {"shared"}
+    assert seconds < TIMEOUT
+    members = {group.consumer.name: group.members for group in later.groups}
+    assert (None if api == "DescribeGroups" else 1) == members["live"]
+    assert 1 == {group.consumer.name: group.members for group in back.groups}["live"]
+    assert back.up
