@@ -26,11 +26,10 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from monitor.errors import UsageError
-from processors.agents.reading import COLDEST, HOTTEST
 from processors.aggregates import Aggregate
 from processors.windows import Result, Span
 
-__all__ = ["COLDEST", "HOTTEST", "Job", "JobError", "Poison", "Stream", "Windowed", "from_json", "read", "to_json"]
+__all__ = ["Job", "JobError", "Poison", "Stream", "Windowed", "from_json", "read", "to_json"]
 
 V = TypeVar("V")
 W = TypeVar("W")

@@ -71,8 +71,8 @@ async def test_the_network_to_one_broker_fails(three, way):
     after = await three.complete()
 
     assert struck.struck
-    assert led == struck.unknown, "its commits were read before"
-    assert touched == whole.unknown
+    assert led == struck.unknown, f"its commits were read before; {three.incomplete(struck)}"
+    assert touched == whole.unknown, three.incomplete(whole)
     assert [{victim}, {victim}] == [brokers_named(struck), brokers_named(whole)]
     assert len(after) <= 2
 

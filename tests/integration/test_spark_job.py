@@ -20,7 +20,7 @@ from monitor.observe.spark.checkpoint import CheckpointSource
 from monitor.sandbox import jars
 from monitor.sandbox.java import QUICK, find_java
 from monitor.settings import Cluster, SparkCheckpoints
-from processors import pipeline
+from processors.agents import reading
 from processors.spark.jobs import readings_average
 
 pytestmark = pytest.mark.integration
@@ -95,7 +95,7 @@ def test_the_query_on_a_static_dataframe(spark):
 
 def test_both_pipelines_know_the_same_limits():
     """The job is one file by itself, so it repeats them."""
-    assert (pipeline.COLDEST, pipeline.HOTTEST) == (readings_average.COLDEST, readings_average.HOTTEST)
+    assert (reading.COLDEST, reading.HOTTEST) == (readings_average.COLDEST, readings_average.HOTTEST)
 
 
 @pytest.mark.usefixtures("java")

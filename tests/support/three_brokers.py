@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -642,8 +642,8 @@ class ThreeBrokers:
             cycles.append(await self.cycle())
             # Healthy all the time: brokers may stumble again while they recover.
             since_healthy = since_healthy + 1 if is_healthy and await self.is_healthy() else 0
-            assert cycles[-1].is_complete or since_healthy < 2, self._incomplete(cycles[-1])
-            assert time.monotonic() < deadline, f"another client cannot read everything: {self._incomplete(cycles[-1])}"
+            assert cycles[-1].is_complete or since_healthy < 2, self.incomplete(cycles[-1])
+            assert time.monotonic() < deadline, f"another client cannot read everything: {self.incomplete(cycles[-1])}"
         return cycles
 
     async def cycles_until(self, holds: Callable[[], Awaitable[bool]]) -> None:
@@ -653,11 +653,17 @@ class ThreeBrokers:
             await self.cycle()
             assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s"
 
-    @staticmethod
-    def _incomplete(cycle: Cycle) -> str:
+    def incomplete(self, cycle: Cycle) -> str:
+        """Return what is missing in a cycle, why, and what happened before, for whoever has to understand it."""
+        reasons = Counter(
+            part["unknown"].get("lag_records")
+            for consumer in cycle.cluster["consumers"]
+            for part in consumer["partitions"]
+        )
         return (
             f"cycle {cycle.number}: up {cycle.cluster['up']}, {len(cycle.unknown)} of {len(cycle.lags)} unknown, "
-            f"such as {sorted(cycle.unknown)[:3]}; {cycle.cluster['failures'][:4]}"
+            f"such as {sorted(cycle.unknown)[:3]}; {dict(reasons)}; {cycle.cluster['failures'][:6]}; "
+            f"what happened: {'; '.join(self.trail)}"
         )
 
     async def at_rest(self) -> None:
