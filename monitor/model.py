@@ -500,13 +500,29 @@ class KafkaSnapshot:
     findings: tuple[Finding, ...] = ()
 
 
+class SparkMode(StrEnum):
+    """How a streaming query runs: what its records mean, and which judgements make sense of it."""
+
+    MICRO_BATCH = "micro_batch"
+    ASYNC_PROGRESS = "async_progress"
+    """Micro-batches of which only every n-th is on record (asynchronous progress tracking)."""
+    CONTINUOUS = "continuous"
+    """Epochs without a beginning: positions, but neither durations nor batches in flight."""
+    REAL_TIME = "real_time"
+    """Batches as long as they are configured to be, planned on record only once they are done."""
+
+
 @dataclass(frozen=True, slots=True)
 class SparkBatch:
-    """One committed micro-batch, from its two files.
+    """One committed micro-batch, from its two files or from the query's own progress.
 
     ``planned_at`` is batchTimestampMs, NaN in continuous mode, which writes none; ``committed_at`` the modification
     time of its commit file; ``duration_seconds`` None where the batch spans a restart. ``input_rows`` is the sum of
     its offset ranges, an upper bound on compacted or transactional topics; None where a start is unknown.
+
+    ``most_rows`` and ``median_rows`` are those of one partition, None as ``input_rows`` is. ``watermark`` was in effect
+    in it, None where there was none. Only the query itself tells ``output_rows``, and ``phases``: the seconds by key of
+    durationMs, without triggerExecution.
     """
 
     batch_id: int
@@ -514,6 +530,52 @@ class SparkBatch:
     committed_at: float
     duration_seconds: float | None
     input_rows: int | None
+    most_rows: int | None = None
+    median_rows: float | None = None
+    watermark: float | None = None
+    output_rows: int | None = None
+    phases: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SparkState:
+    """A stateful operator after the last batch, as the query tells it; ``operator`` is its name and place in the plan.
+
+    Seconds are sums over the tasks of that batch, of which ``stores`` ran at most at once. None: not told.
+    """
+
+    operator: str
+    rows: int
+    memory_bytes: int
+    rows_updated: int | None = None
+    rows_removed: int | None = None
+    rows_dropped_by_watermark: int | None = None
+    updates_seconds: float | None = None
+    removals_seconds: float | None = None
+    commit_seconds: float | None = None
+    stores: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SparkDriver:
+    """What the driver's own interface tells of the moment ``at``: the tasks of the batch in flight, and executors.
+
+    Task counts are of the jobs that run, None where none does. ``gc_ratio`` is the share of executor task time spent
+    collecting garbage, 0 to 1. Task seconds are of the last stage that finished. None: not told.
+    """
+
+    at: float
+    batch_id: int | None = None
+    tasks: int | None = None
+    tasks_done: int | None = None
+    tasks_running: int | None = None
+    tasks_failed: int | None = None
+    executors: int | None = None
+    cores: int | None = None
+    gc_ratio: float | None = None
+    spilled_bytes: int | None = None
+    median_task_seconds: float | None = None
+    longest_task_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,7 +583,13 @@ class SparkQuery:
     """A streaming query as its checkpoint shows it. Offsets are exclusive, like Kafka's committed offset.
 
     ``committed`` are the positions after the last committed batch, ``planned`` those of the batch in flight
-    (empty when none is).
+    (empty when none is). ``reported`` is the lag in records that Spark itself tells, by partition: see the manual for
+    why it is 0.
+
+    ``pinned`` are the settings that the checkpoint holds the query to. ``sources`` counts its sources,
+    ``kafka_sources`` those whose offsets are like Kafka's. ``restarts`` are those that its last batches show signs of:
+    there were at least so many. Only the job itself tells ``run_id``, ``state``, ``driver``, how it ended, and when it
+    last gave a sign of life (``alive_at``; None where no source could tell).
     """
 
     consumer: Consumer
@@ -537,6 +605,18 @@ class SparkQuery:
     watermark: float | None = None
     trigger_interval_seconds: float | None = None
     seen_by: tuple[str, ...] = ("checkpoint",)
+    mode: SparkMode = SparkMode.MICRO_BATCH
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    sources: int | None = None
+    kafka_sources: int | None = None
+    restarts: int = 0
+    reported: Mapping[TopicPartition, int] = field(default_factory=dict)
+    run_id: str | None = None
+    alive_at: float | None = None
+    ended_at: float | None = None
+    exception: str | None = None
+    state: tuple[SparkState, ...] = ()
+    driver: SparkDriver | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -705,9 +785,26 @@ class DurationHistogram:
     sum: float
 
 
+class SparkPast(NamedTuple):
+    """What a query's state was after an earlier batch: sums over its stateful operators, counts of that batch."""
+
+    at: float
+    batch_id: int
+    rows: int
+    memory_bytes: int
+    rows_removed: int | None
+    rows_dropped_by_watermark: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class SparkFacts:
-    """What a Spark query's report says beyond lag. Totals count since the monitor first saw the query."""
+    """What a Spark query's report says beyond lag. Totals count since the monitor first saw the query.
+
+    ``trigger_interval_seconds`` is the configured one, else (``trigger_inferred``) the one its batches keep to.
+    ``input_rows_per_second`` is over the batches on record, None where their rows or times are not known. ``restarts``
+    are the moments of those that the monitor saw: there were at least so many. ``past`` is its state after each batch
+    seen, oldest first.
+    """
 
     query: SparkQuery
     last_batch_duration_seconds: float | None
@@ -716,6 +813,12 @@ class SparkFacts:
     batches_total: int
     input_rows_total: int
     durations: DurationHistogram
+    trigger_interval_seconds: float | None = None
+    trigger_inferred: bool = False
+    input_rows_per_second: float | None = None
+    restarts: tuple[float, ...] = ()
+    restarts_total: int = 0
+    past: tuple[SparkPast, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
