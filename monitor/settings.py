@@ -304,6 +304,144 @@ class Metrics(_Part):
         return self.level
 
 
+AlertSeverity = Literal["critical", "warning", "info", "none"]
+"""Of which alerts somebody is told; ``none`` is the watchdog, which says that alerts arrive."""
+
+
+def _is_variable(name: str) -> str:
+    """Refuse what is no name of an environment variable, without quoting it: it may be the secret itself."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise PydanticCustomError(
+            "variable", "is no name of an environment variable: write for example SLACK_URL, and the secret in there"
+        )
+    return name
+
+
+def _is_mail_address(text: str) -> str:
+    if not re.fullmatch(r"[^@\s,]+@[^@\s,]+", text):
+        raise PydanticCustomError("address", "is no e-mail address: write for example team@example.org")
+    return text
+
+
+def _is_host_and_port(text: str) -> str:
+    if not re.fullmatch(r"[^\s:/@]+:[0-9]{1,5}", text):
+        raise PydanticCustomError("address", "is not HOST:PORT: write for example smtp.example.org:587")
+    return text
+
+
+Variable = Annotated[str, AfterValidator(_is_variable)]
+MailAddress = Annotated[str, AfterValidator(_is_mail_address)]
+HostAndPort = Annotated[str, AfterValidator(_is_host_and_port)]
+
+
+class Contact(_Part):
+    """What every way to tell somebody has. Secrets are not in here: their environment variables are named."""
+
+    severities: tuple[AlertSeverity, ...] = Field(
+        ("critical", "warning"),
+        min_length=1,
+        description="Of which alerts they are told: critical, warning, info, and none (the watchdog).",
+    )
+
+
+class EmailContact(Contact):
+    """Alerts by e-mail. Alertmanager sends through `notifications.smtp`, Grafana through its own mail settings."""
+
+    to: tuple[MailAddress, ...] = Field(min_length=1, description="Addresses.")
+
+
+class SlackContact(Contact):
+    """Alerts into a Slack channel, by an incoming webhook."""
+
+    channel: str | None = Field(None, min_length=1, description="Channel or person, where it is not the webhook's own.")
+    url_variable: Variable = Field(
+        "STREAMGAUGE_SLACK_URL", description="Environment variable that holds the webhook's URL."
+    )
+
+
+class PagerdutyContact(Contact):
+    """Alerts as incidents of a PagerDuty service, by its Events API v2. It knows no severity none."""
+
+    severities: tuple[Literal["critical", "warning", "info"], ...] = Field(
+        ("critical",), min_length=1, description="Of which alerts they are told: critical, warning and info."
+    )
+    key_variable: Variable = Field(
+        "STREAMGAUGE_PAGERDUTY_KEY", description="Environment variable that holds the service's integration key."
+    )
+
+
+class TeamsContact(Contact):
+    """Alerts into a channel of Microsoft Teams, by a workflow's webhook. Alertmanager has this from 0.28 on."""
+
+    url_variable: Variable = Field(
+        "STREAMGAUGE_TEAMS_URL", description="Environment variable that holds the workflow's URL."
+    )
+
+
+class WebhookContact(Contact):
+    """Alerts as JSON to a URL of yours."""
+
+    url_variable: Variable = Field("STREAMGAUGE_WEBHOOK_URL", description="Environment variable that holds the URL.")
+    token_variable: Variable | None = Field(
+        None, description="Environment variable that holds a bearer token for it, if it wants one."
+    )
+
+
+class Smtp(_Part):
+    """The mail server that Alertmanager sends through."""
+
+    smarthost: HostAndPort = Field(description="HOST:PORT.")
+    sender: MailAddress = Field(description="Address that mails come from.")
+    username: str | None = Field(None, min_length=1, description="Who logs in, if the server wants it.")
+    password_variable: Variable = Field(
+        "STREAMGAUGE_SMTP_PASSWORD", description="Environment variable that holds the password of `username`."
+    )
+    require_tls: bool = Field(True, description="Whether to refuse a server without TLS.")
+
+
+class Notifications(_Part):
+    """Whom `alerts render` lets alerts go to. The monitor itself sends nothing."""
+
+    email: tuple[EmailContact, ...] = Field((), description="By e-mail.")
+    slack: tuple[SlackContact, ...] = Field((), description="Into Slack.")
+    pagerduty: tuple[PagerdutyContact, ...] = Field((), description="To PagerDuty.")
+    teams: tuple[TeamsContact, ...] = Field((), description="Into Microsoft Teams.")
+    webhook: tuple[WebhookContact, ...] = Field((), description="To a URL.")
+    smtp: Smtp | None = Field(None, description="The mail server, for `email` by Alertmanager.")
+
+
+class Grafana(_Part):
+    """The Grafana that `dashboards apply` and `alerts apply` write to."""
+
+    url: Url = Field(description="Where it is served, with its sub-path if it has one.")
+    token: SecretStr | None = Field(
+        None, description="A service account's token; best as `${GRAFANA_TOKEN}`, which is also taken without this."
+    )
+    username: str | None = Field(None, min_length=1, description="Instead of `token`: who logs in.")
+    password: SecretStr | None = Field(None, description="Instead of `token`: their password; best as `${NAME}`.")
+    org_id: Whole | None = Field(None, ge=1, description="Organisation, where it is not the log-in's own.")
+    ca_file: File | None = Field(None, description="Certificates to trust (PEM file), instead of the system's.")
+    timeout_seconds: Number = Field(10.0, gt=0, description="How long one request may take.")
+    prometheus_url: Url = Field("http://127.0.0.1:9090", description="Where Grafana reaches Prometheus.")
+    prometheus_username: str | None = Field(None, min_length=1, description="Who logs in to Prometheus, if needed.")
+    prometheus_password: SecretStr | None = Field(None, description="Their password; best as `${NAME}`.")
+    scrape_interval_seconds: Whole = Field(60, ge=1, description="How often Prometheus scrapes the monitor.")
+    datasource_uid: str | None = Field(
+        None, min_length=1, description="A data source for that Prometheus which is there already: none is made then."
+    )
+    runbooks_url: Url | None = Field(None, description="Where the manual's runbooks are served: alerts link there.")
+
+    @model_validator(mode="after")
+    def _has_one_login(self) -> Grafana:
+        if self.token is not None and (self.username is not None or self.password is not None):
+            raise PydanticCustomError("login", "give token, or username and password, not both")
+        if (self.username is None) != (self.password is None):
+            raise PydanticCustomError("login", "username and password go together: give both")
+        if (self.prometheus_username is None) != (self.prometheus_password is None):
+            raise PydanticCustomError("login", "prometheus_username and prometheus_password go together: give both")
+        return self
+
+
 class Settings(_Part):
     """The whole of streamgauge.yml."""
 
@@ -311,6 +449,10 @@ class Settings(_Part):
     objectives: Objectives = Field(Objectives(), description="How late a consumer may be.")
     http: Http = Field(Http(), description="Where metrics, page and API are served.")
     metrics: Metrics = Field(Metrics(), description="What /metrics exposes.")
+    grafana: Grafana | None = Field(None, description="Where boards and rules are applied to.")
+    notifications: Notifications = Field(
+        Notifications(), description="Whom alerts go to, for the files that `alerts render` writes."
+    )
 
     @model_validator(mode="after")
     def _has_distinct_names(self) -> Settings:

@@ -105,14 +105,16 @@ HEAD = "clusters:\n  - bootstrap_servers: x:1\n"
             HEAD + "objectivs: {}\n", "3: unknown key `objectivs`: did you mean `objectives`?", id="at the top"
         ),
         pytest.param(
-            HEAD + "username: me\n", "3: unknown key `username`: it belongs in clusters[].sasl", id="in the wrong place"
+            HEAD + "username: me\n",
+            "3: unknown key `username`: it belongs in clusters[].sasl or grafana or notifications.smtp",
+            id="in the wrong place",
         ),
         pytest.param(
             HEAD + "http:\n  xyzzy: 1\n", "4: unknown key `xyzzy` in http: known are host, port", id="nothing near"
         ),
         pytest.param(
             HEAD + "true: 1\n",
-            "3: unknown key `true`: known are clusters, objectives, http, metrics",
+            "3: unknown key `true`: known are clusters, objectives, http, metrics, grafana, notifications",
             id="key that is no text",
         ),
         pytest.param(
@@ -497,5 +499,6 @@ def test_every_part_of_the_settings_is_found():
     assert [
         "the top of the file", "clusters[]", "clusters[].sasl", "clusters[].tls", "clusters[].groups",
         "clusters[].topics", "clusters[].spark[]", "objectives", "objectives.consumers[]", "http", "metrics",
-        "metrics.levels[]",
+        "metrics.levels[]", "grafana", "notifications", "notifications.email[]", "notifications.slack[]",
+        "notifications.pagerduty[]", "notifications.teams[]", "notifications.webhook[]", "notifications.smtp",
     ] == [place for place, _ in models()]  # fmt: skip
