@@ -5,7 +5,6 @@ Who goes where is decided by ``severity``; what is muted is decided by what expl
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -16,12 +15,13 @@ from pathlib import Path
 
 import yaml
 
-from alerts.contacts import USUAL, Contact, Json, Secret, environment, for_alertmanager, receiver_name
+from alerts.contacts import Json, Secret, for_alertmanager, or_usual, receiver_name, smtp
 from alerts.files import write
 from alerts.prometheus import RuleDumper
 from alerts.promql import CONSUMER
 from alerts.rule import Severity
 from monitor.errors import StreamgaugeError, UnreachableError
+from monitor.settings import Notifications
 
 FILE_NAME = "streamgauge-alertmanager.yml"
 
@@ -80,29 +80,25 @@ _WAITS: Mapping[Severity, Json] = {
 }
 
 
-def render(contacts: Mapping[Severity, Contact] = USUAL) -> str:
-    """Return the configuration as text. ``contacts`` says how each severity is told; what is missing is a webhook."""
-    chosen = {**USUAL, **contacts}
+def render(notifications: Notifications | None = None) -> str:
+    """Return the configuration as text. Where nobody is named every alert goes to a webhook.
+
+    Raises:
+        UsageError: somebody is told by e-mail, and no mail server is named.
+    """
+    chosen = or_usual(notifications or Notifications())
+    server = smtp(chosen)
     document = {
-        **({"global": _smtp()} if Contact.EMAIL in chosen.values() else {}),
+        **({"global": server} if server else {}),
         "route": {
             "receiver": receiver_name(Severity.WARNING),
             "group_by": ["alertname", "cluster"],
             "routes": [_route(severity) for severity in Severity],
         },
         "inhibit_rules": [_inhibition(each) for each in INHIBITIONS],
-        "receivers": [for_alertmanager(severity, contact) for severity, contact in chosen.items()],
+        "receivers": for_alertmanager(chosen),
     }
     return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def _smtp() -> Json:
-    return {
-        "smtp_smarthost": environment("SMTP_SMARTHOST"),
-        "smtp_from": environment("SMTP_FROM"),
-        "smtp_auth_username": environment("SMTP_USERNAME"),
-        "smtp_auth_password": environment("SMTP_PASSWORD"),
-    }
 
 
 def _route(severity: Severity) -> Json:
@@ -126,26 +122,26 @@ _Dumper.add_representer(
     Secret, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
 )
 
-_VARIABLE = re.compile(r"\$\{(STREAMGAUGE_\w+)\}")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}")
 
+_EXAMPLE = "https://alerts.example.org/hook"
+"""Of the right shape for every secret: for a URL, and so for a key or a password."""
 
-def _example(name: str) -> str:
-    """Return something of the right shape for a variable that is not set."""
-    if name.endswith("_URL"):
-        return "https://alerts.example.org/hook"
-    return "smtp.example.org:587" if name.endswith("_SMARTHOST") else "alerts@example.org"
+_TEAMS = "msteamsv2_configs not found"
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:
     """Return the text with its variables filled in; those without a value get one of the right shape."""
-    return _VARIABLE.sub(lambda match: values.get(match[1]) or _example(match[1]), text)
+    return _VARIABLE.sub(lambda match: values.get(match[1]) or _EXAMPLE, text)
 
 
 def check(text: str) -> str:
-    """Have amtool check a configuration, with the environment's values filled in, and return what it says.
+    """Have amtool check a configuration and return what it says.
+
+    Its variables get values of the right shape and not those of the environment: amtool quotes what it does not like.
 
     Raises:
-        UnreachableError: amtool is not on PATH.
+        UnreachableError: amtool is not on PATH, or too old for what is in it.
         StreamgaugeError: amtool does not accept it.
     """
     amtool = shutil.which("amtool")
@@ -155,10 +151,14 @@ def check(text: str) -> str:
             "(Debian: package prometheus-alertmanager)"
         )
     with tempfile.TemporaryDirectory() as folder:
-        (path,) = write({FILE_NAME: filled(text, os.environ)}, Path(folder))
+        (path,) = write({FILE_NAME: filled(text, {})}, Path(folder))
         command = [amtool, "check-config", str(path)]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (fixed words and our path)
     said = " ".join(f"{answer.stdout} {answer.stderr}".replace(f"{folder}/", "").split())
+    if _TEAMS in said:
+        raise UnreachableError(
+            "cannot check the routes: this amtool does not know Teams; take that of Alertmanager 0.28 or later"
+        )
     if answer.returncode != 0:
         msg = f"amtool does not accept the routes: {said}"
         raise StreamgaugeError(msg)

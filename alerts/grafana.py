@@ -17,12 +17,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from alerts.contacts import Contact, for_grafana
+from alerts.contacts import for_grafana, in_file, receiver_name
 from alerts.prometheus import SHOWN, dump, links
 from alerts.promql import by, last, series
 from alerts.rule import Number, Rule, Severity
 from alerts.rules import ALL_RULES, RECORDS, WATCHDOG
 from alerts.words import LAST_KNOWN
+from monitor.settings import Settings
 
 Json: TypeAlias = dict[str, Any]
 
@@ -59,18 +60,26 @@ def render(
 ) -> dict[str, str]:
     """Return every file's text by its relative path.
 
-    With ``receivers`` each alert goes to the contact point of its severity, whatever the notification policies say;
-    without, the policies decide.
+    With ``receivers`` (see ``receivers_of``) each alert goes to the contact point of its severity, whatever the
+    notification policies say; without, the policies decide.
     """
     made = [_rule(rule, datasource_uid, receivers or {}, runbooks_url, grafana_url) for rule in rules]
     return {RULES_FILE: _provisioning(made), GROUP_FILE: _api(made)}
 
 
-def render_contacts(contacts: Mapping[Severity, Contact]) -> dict[str, str]:
-    """Return the file with the contact points by its relative path. Grafana fills the variables in by itself."""
-    points = [for_grafana(severity, contact) for severity, contact in contacts.items()]
-    plain = json.loads(json.dumps(points))  # the variables are texts like any other here
-    return {CONTACTS_FILE: dump({"apiVersion": 1, "contactPoints": plain}, HEADER)}
+def render_contacts(settings: Settings) -> dict[str, str]:
+    """Return the file with the contact points by its relative path, none where the settings name nobody.
+
+    Grafana fills the variables in by itself.
+    """
+    points = for_grafana(settings)
+    return {CONTACTS_FILE: dump(in_file(points), HEADER)} if points else {}
+
+
+def receivers_of(settings: Settings) -> dict[Severity, str]:
+    """Return the contact point of each severity of which the settings let somebody be told."""
+    names = {point["name"] for point in for_grafana(settings)}
+    return {severity: receiver_name(severity) for severity in Severity if receiver_name(severity) in names}
 
 
 def _provisioning(rules: Sequence[Json]) -> str:

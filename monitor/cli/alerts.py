@@ -10,10 +10,17 @@ import click
 from monitor.errors import UsageError
 
 if TYPE_CHECKING:
-    from alerts.contacts import Contact
-    from alerts.rule import Severity
+    from monitor.settings import Settings
 
 STDOUT = "-"
+
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    help="Settings file that says whom alerts go to (targets alertmanager and grafana). Without it: "
+    "./streamgauge.yml, else the file that $STREAMGAUGE_CONFIG names, else none.",
+)
 
 
 @click.group()
@@ -39,14 +46,7 @@ def alerts() -> None:
     show_default=True,
     help="Prometheus as Grafana knows it (target grafana).",
 )
-@click.option(
-    "--contact",
-    "contacts",
-    metavar="SEVERITY=KIND",
-    multiple=True,
-    help="How critical, warning, info and none are told: email, slack, pagerduty, teams or webhook "
-    "(targets alertmanager and grafana).",
-)
+@config_option
 def render(
     *,
     target: str,
@@ -54,18 +54,21 @@ def render(
     runbooks_url: str | None,
     grafana_url: str | None,
     datasource_uid: str,
-    contacts: tuple[str, ...],
+    config: str | None,
 ) -> None:
-    """Write the files for one engine."""
+    """Write the files for one engine.
+
+    Whom alerts go to is in the settings (notifications). Where those name nobody, or there are none, Alertmanager
+    sends everything to a webhook, and Grafana what its notification policies say.
+    """
     from alerts.files import write
 
-    chosen = _contacts(contacts)
     if target == "prometheus":
         texts = _for_prometheus(runbooks_url, grafana_url)
     elif target == "grafana":
-        texts = _for_grafana(datasource_uid, chosen, runbooks_url, grafana_url)
+        texts = _for_grafana(datasource_uid, _settings(config), runbooks_url, grafana_url)
     else:
-        texts = _for_alertmanager(chosen)
+        texts = _for_alertmanager(_settings(config))
     if out != STDOUT:
         for path in write(texts, Path(out)):
             click.echo(f"wrote {path}")
@@ -84,14 +87,13 @@ def render(
     show_default=True,
     help="Whose files: promtool checks the rules, amtool the routes.",
 )
-@click.option("--contact", "contacts", metavar="SEVERITY=KIND", multiple=True, help="As for render.")
-def check(target: str, contacts: tuple[str, ...]) -> None:
+@config_option
+def check(target: str, config: str | None) -> None:
     """Have promtool check the rules, every lint on, or amtool the routes."""
-    chosen = _contacts(contacts)
     if target == "alertmanager":
         from alerts.alertmanager import check as amtool_check
 
-        click.echo(amtool_check("".join(_for_alertmanager(chosen).values())))
+        click.echo(amtool_check("".join(_for_alertmanager(_settings(config)).values())))
         return
     from alerts.prometheus import render as rendered
     from alerts.promtool import check as promtool_check
@@ -123,42 +125,39 @@ def _for_prometheus(runbooks_url: str | None, grafana_url: str | None) -> dict[s
 
 
 def _for_grafana(
-    datasource_uid: str, contacts: dict[Severity, Contact], runbooks_url: str | None, grafana_url: str | None
+    datasource_uid: str, settings: Settings | None, runbooks_url: str | None, grafana_url: str | None
 ) -> dict[str, str]:
     from alerts import grafana
-    from alerts.contacts import receiver_name
 
-    receivers = {severity: receiver_name(severity) for severity in contacts}
     texts = grafana.render(
-        datasource_uid=datasource_uid, receivers=receivers, runbooks_url=runbooks_url, grafana_url=grafana_url
+        datasource_uid=datasource_uid,
+        receivers=grafana.receivers_of(settings) if settings else None,
+        runbooks_url=runbooks_url,
+        grafana_url=grafana_url,
     )
-    return {**texts, **(grafana.render_contacts(contacts) if contacts else {})}
+    return {**texts, **(grafana.render_contacts(settings) if settings else {})}
 
 
-def _for_alertmanager(contacts: dict[Severity, Contact]) -> dict[str, str]:
+def _for_alertmanager(settings: Settings | None) -> dict[str, str]:
     from alerts.alertmanager import FILE_NAME
     from alerts.alertmanager import render as rendered
+    from alerts.contacts import or_usual, untold
+    from monitor.cli.output import complain_each
 
-    return {FILE_NAME: rendered(contacts)}
+    notifications = or_usual(settings.notifications) if settings else None
+    texts = {FILE_NAME: rendered(notifications)}
+    if notifications is not None and (severities := untold(notifications)):
+        complain_each([f"nobody is told of alerts with severity {' or '.join(severities)}: see notifications"])
+    return texts
 
 
-def _contacts(pairs: tuple[str, ...]) -> dict[Severity, Contact]:
-    """Read SEVERITY=KIND.
+def _settings(config: str | None) -> Settings | None:
+    """Return the settings that there are: alerts can be rendered without any."""
+    import os
 
-    Raises:
-        UsageError: a severity or a kind that there is not.
-    """
-    from alerts.contacts import Contact
-    from alerts.rule import Severity
+    from monitor.cli.options import Where
+    from monitor.cli.settings_file import DEFAULT_FILE, VARIABLE, find_settings
 
-    chosen = {}
-    for pair in pairs:
-        severity, _, kind = pair.partition("=")
-        if severity not in list(Severity) or kind not in list(Contact):
-            msg = (
-                f"cannot use --contact {pair}: write SEVERITY=KIND with one of {', '.join(Severity)} "
-                f"and one of {', '.join(Contact)}"
-            )
-            raise UsageError(msg)
-        chosen[Severity(severity)] = Contact(kind)
-    return chosen
+    if not (config or Path(DEFAULT_FILE).exists() or os.environ.get(VARIABLE)):
+        return None
+    return find_settings(Where(config)).settings

@@ -1,4 +1,4 @@
-"""Who is told of which alert, what is muted by what, and that no secret is in any file."""
+"""Which receiver an alert goes to, and what is muted by what."""
 
 import os
 import re
@@ -8,9 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from alerts import grafana
 from alerts.alertmanager import FILE_NAME, INHIBITIONS, check, filled, render
-from alerts.contacts import Contact, receiver_name
+from alerts.contacts import receiver_name
 from alerts.rule import Severity
 from alerts.rules import ALL_RULES
 from monitor.errors import StreamgaugeError, UnreachableError
@@ -20,19 +19,11 @@ needs_amtool = pytest.mark.skipif(
     reason="amtool is not on PATH (Debian: package prometheus-alertmanager)",
 )
 
-EVERY_KIND = {
-    Severity.CRITICAL: Contact.PAGERDUTY,
-    Severity.WARNING: Contact.SLACK,
-    Severity.INFO: Contact.EMAIL,
-    Severity.NONE: Contact.WEBHOOK,
-}
-
 
 @needs_amtool
-@pytest.mark.parametrize("contacts", [{}, EVERY_KIND], ids=["webhooks", "every kind"])
-def test_amtool_accepts_the_routes(contacts):
+def test_amtool_accepts_the_routes():
     """With the variables filled in it is a whole configuration."""
-    assert f"{len(INHIBITIONS)} inhibit rules - 4 receivers" in check(render(contacts))
+    assert f"{len(INHIBITIONS)} inhibit rules - 4 receivers" in check(render())
 
 
 @needs_amtool
@@ -127,57 +118,3 @@ def alert(name, consumer="billing", cluster="default"):
 def test_what_is_explained_is_muted(source, target, is_muted):
     """What explains another alert mutes it, and nothing else."""
     assert is_muted == mutes(source, target)
-
-
-# --- contacts ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", Contact)
-def test_what_is_secret_comes_from_the_environment(kind):
-    """Every address and key, for Alertmanager and for Grafana, is the name of a variable and nothing else."""
-    contacts = dict.fromkeys(Severity, kind)
-    routes = yaml.safe_load(render(contacts))
-    (points,) = (yaml.safe_load(text) for text in grafana.render_contacts(contacts).values())
-    places = {"to", "api_url", "channel", "routing_key", "webhook_url", "url", "addresses", "recipient",
-              "integrationKey", "smtp_auth_password", "smtp_auth_username", "smtp_from", "smtp_smarthost"}  # fmt: skip
-    values = [value for document in (routes, points) for key, value in leaves(document) if key in places]
-
-    assert len(values) >= 8
-    assert [] == [value for value in values if not re.fullmatch(r"\$\{STREAMGAUGE_[A-Z_]+\}", value)]
-
-
-def leaves(document, key=""):
-    if isinstance(document, dict):
-        for name, value in document.items():
-            yield from leaves(value, name)
-    elif isinstance(document, list):
-        for value in document:
-            yield from leaves(value, key)
-    else:
-        yield key, document
-
-
-def test_a_value_of_the_environment_is_no_yaml():
-    """A password full of YAML's characters stays one value."""
-    text = filled(render({Severity.INFO: Contact.EMAIL}), {"STREAMGAUGE_SMTP_PASSWORD": "a: b # {c} 'd"})
-
-    assert "a: b # {c} 'd" == yaml.safe_load(text)["global"]["smtp_auth_password"]
-
-
-def test_the_heartbeat_is_somebody_else():
-    """The watchdog does not go where the alerts go."""
-    receivers = {each["name"]: each for each in yaml.safe_load(render())["receivers"]}
-
-    assert "${STREAMGAUGE_HEARTBEAT_URL}" == receivers["streamgauge-none"]["webhook_configs"][0]["url"]
-    assert "${STREAMGAUGE_WEBHOOK_URL}" == receivers["streamgauge-warning"]["webhook_configs"][0]["url"]
-
-
-def test_grafana_sends_to_the_contacts_that_there_are():
-    """Each rule names the contact point of its severity, and each of those is in the file beside it."""
-    receivers = {severity: receiver_name(severity) for severity in Severity}
-    rules = yaml.safe_load(grafana.render(receivers=receivers)[grafana.RULES_FILE])["groups"][0]["rules"]
-    points = yaml.safe_load(grafana.render_contacts(EVERY_KIND)[grafana.CONTACTS_FILE])["contactPoints"]
-
-    assert {point["name"] for point in points} == {rule["notification_settings"]["receiver"] for rule in rules}
-    assert ["pagerduty", "slack", "email", "webhook"] == [point["receivers"][0]["type"] for point in points]
-    assert "notification_settings" not in str(grafana.render())

@@ -66,11 +66,21 @@ def test_alerts_link_to_runbooks_and_boards(tmp_path):
     assert "https://grafana.example.org/d/streamgauge-overview" == links["StreamgaugeMonitorDown"]
 
 
-def test_contacts_are_rendered_for_grafana(tmp_path):
-    """With contacts there is a file of contact points, and the rules send to them."""
-    result = run("render", "--target", "grafana", "--out", str(tmp_path), "--datasource-uid", "mine",
-                 "--contact", "critical=pagerduty", "--contact", "warning=teams")  # fmt: skip
-    written = files_in(tmp_path)
+@pytest.fixture
+def with_contacts(tmp_path, monkeypatch):
+    """A current folder whose settings tell somebody of critical alerts and warnings."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "streamgauge.yml").write_text(
+        "clusters: [{bootstrap_servers: 'x:1'}]\n"
+        "notifications: {pagerduty: [{}], slack: [{severities: [warning], channel: '#streams'}]}\n"
+    )
+    return tmp_path
+
+
+def test_contacts_are_rendered_for_grafana(with_contacts):
+    """With contacts in the settings there is a file of contact points, and the rules send to them."""
+    result = run("render", "--target", "grafana", "--out", "out", "--datasource-uid", "mine")
+    written = files_in(with_contacts / "out")
     points = yaml.safe_load(written["provisioning/alerting/streamgauge-contact-points.yaml"])["contactPoints"]
     rules = yaml.safe_load(written["provisioning/alerting/streamgauge-rules.yaml"])["groups"][0]["rules"]
 
@@ -82,12 +92,20 @@ def test_contacts_are_rendered_for_grafana(tmp_path):
     assert {"mine", "__expr__"} == {node["datasourceUid"] for rule in rules for node in rule["data"]}
 
 
+def test_contacts_are_rendered_for_alertmanager(with_contacts):
+    """The settings of the folder count, and of whom nobody is told is said beside the file."""
+    result = run("render", "--target", "alertmanager", "--out", "-")
+    receivers = {each["name"]: list(each)[1:] for each in yaml.safe_load(result.stdout)["receivers"]}
+
+    assert {"streamgauge-critical": ["pagerduty_configs"], "streamgauge-warning": ["slack_configs"],
+            "streamgauge-info": [], "streamgauge-none": []} == receivers  # fmt: skip
+    assert "streamgauge: nobody is told of alerts with severity info or none: see notifications\n" == result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        pytest.param(("--contact", "critical"), "write SEVERITY=KIND with one of critical, warning", id="no kind"),
-        pytest.param(("--contact", "critical=pigeon"), "email, slack, pagerduty, teams, webhook", id="unknown kind"),
-        pytest.param(("--contact", "urgent=slack"), "--contact urgent=slack", id="unknown severity"),
+        pytest.param(("--target", "alertmanager", "--config", "no.yml"), "no.yml", id="no settings file"),
         pytest.param(("--runbooks-url", "docs.example.org"), "'docs.example.org' is no address", id="no address"),
         pytest.param(("--target", "grafana"), "cannot print the 2 files of target grafana", id="two files as one"),
     ],
@@ -104,7 +122,7 @@ def test_wrong_usage_is_one_line(arguments, complaint):
 @needs_tools
 def test_rules_and_routes_are_checked():
     """Each by the tool of its engine."""
-    rules, routes = run("check"), run("check", "--target", "alertmanager", "--contact", "critical=slack")
+    rules, routes = run("check"), run("check", "--target", "alertmanager")
 
     assert (0, 0) == (rules.exit_code, routes.exit_code)
     assert f"SUCCESS: {len(ALL_RULES) + 1} rules found" in rules.output
