@@ -13,7 +13,6 @@ are gone, and what is counted anew of them is marked as partial.
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import faust
@@ -91,7 +90,7 @@ class JobApp(faust.App):
                 await self._process(part, event.message)
 
     async def _process(self, part: Part, message: Any) -> None:
-        for output in part.process(record_of(message), time.monotonic()):
+        for output in part.process(record_of(message)):
             await self._written[output.topic].send(
                 key=output.key, value=output.value, headers=list(output.headers), timestamp=output.timestamp
             )

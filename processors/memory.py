@@ -6,7 +6,7 @@
     run.values("readings-averages-5m")
 
 It is the code that runs in the worker; only sending and receiving are left out. What ``key_by`` sends arrives at
-once, in a partition that the key gives.
+once, in a partition that the key gives; a partition of the source has nothing more to read than what was fed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import Any
 
 from processors.pipeline import Job, from_json, to_json
-from processors.running import Counts, Headers, Output, Record, parts
+from processors.running import Counts, Headers, Output, Quiet, Record, parts
 from processors.windows import Result
 
 NEXT = -1
@@ -30,6 +30,8 @@ class Memory:
         self._parts = parts(job, partitions=partitions)
         self._partitions = partitions
         self._offsets: dict[tuple[str, int], int] = defaultdict(int)
+        self._quiet = Quiet()
+        self._quiet.expect(range(partitions), range(partitions), 0.0)
         self.sent: dict[str, list[Output]] = defaultdict(list)
 
     @property
@@ -60,6 +62,13 @@ class Memory:
         keyed = key.encode() if isinstance(key, str) else key
         record = Record(self._parts[0].topic, partition, NEXT, float(at), keyed, coded, headers)
         self._receive(0, record if offset is None else record._replace(offset=offset), now)
+        self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Send markers of partitions that have been quiet; ``now`` is any clock of seconds."""
+        for source in self._quiet.sources(now):
+            for to, last in self._quiet.markers(source, now):
+                self._send(0, [self._parts[0].marker(source, last, to)], now)
 
     def idle(self, partition: int) -> None:
         """Hold no window back for a partition of the source any longer."""
@@ -83,7 +92,9 @@ class Memory:
         part, place = self._parts[number], (record.topic, record.partition)
         offset = self._offsets[place] if record.offset == NEXT else record.offset
         self._offsets[place] = max(self._offsets[place], offset + 1)
-        self._send(number, part.process(record._replace(offset=offset), now), now)
+        if number == 0:
+            self._quiet.read(record.partition, offset)
+        self._send(number, part.process(record._replace(offset=offset)), now)
         part.check()
 
     def _send(self, number: int, outputs: list[Output], now: float) -> None:
@@ -91,7 +102,10 @@ class Memory:
         for output in outputs:
             self.sent[output.topic].append(output)
             if output.topic == following:
-                partition = zlib.crc32(output.key or b"") % self._partitions
+                partition = output.partition
+                if partition is None:
+                    partition = zlib.crc32(output.key or b"") % self._partitions
+                    self._quiet.sent(output.source or 0, partition, now)
                 at = output.timestamp or 0.0
                 record = Record(following, partition, NEXT, at, output.key, output.value, output.headers)
                 self._receive(number + 1, record, now)

@@ -8,28 +8,41 @@ and neither windows nor outputs have changed.
 to know a repeated record, which changes nothing: sent again, it has another offset in the topic between. It is also
 whose watermark it moves: records of many partitions meet there, each in an order of its own.
 
-**Idle.** In the second part a partition of the source that has brought nothing for ``IDLE_SECONDS`` in which records
-came from others holds windows open no longer. Time in which nothing comes at all does not count, as the brokers may be
-away; at most ``GAP_SECONDS`` are counted between two records.
+**Idle.** Who reads a partition of the source knows when there is nothing more in it. If it has sent nothing to a
+partition of the topic between for ``IDLE_SECONDS``, it sends a marker there: windows wait for that source no longer,
+until its next record. The marker is a record among the others, so that reading them again closes the same windows at
+the same place. A partition that is read slowly, or by nobody for a while, is not idle.
+
+**Kept.** What a part knows of a partition can be taken out as flushes, and made again of what they left
+(``processors.kept``). Records that are read again after that are known by what had been applied.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from monitor.errors import StreamgaugeError
+from processors.kept import NOTHING_APPLIED, PartitionState, Position
 from processors.pipeline import Job, KeyBy, Poison, Stage, Step, Window, from_json, to_json
-from processors.windows import Late, Result, Windows
+from processors.windows import Late, Result
 
 IDLE_SECONDS = 30.0
-GAP_SECONDS = 1.0
+
+LONGEST_KEY = 32_768
+"""Bytes of the key of a window. Each is kept with every pane, and a changelog takes records of a megabyte."""
 
 ORIGIN = "streamgauge.origin"
 """Header of what ``key_by`` sends: PARTITION/OFFSET/INDEX of what it was made of."""
+
+IDLE = "streamgauge.idle"
+"""Header of a marker among what ``key_by`` sends: PARTITION/OFFSET of the last record of that partition."""
+
+MARKED = 2**31
+"""The index of a marker: it comes after all that was made of the record."""
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -60,6 +73,9 @@ class Output(NamedTuple):
     value: bytes | None
     headers: Headers = ()
     timestamp: float | None = None
+    partition: int | None = None
+    source: int | None = None
+    """Of what ``key_by`` sends: which partition it was read from."""
 
 
 class Element(NamedTuple):
@@ -125,28 +141,50 @@ class Failures:
             raise TooManyFailuresError(problem)
 
 
-class PartitionState:
-    """What is kept of one partition that a part reads: windows, what has been applied, who is idle."""
+class Quiet:
+    """Which partitions of the source have been quiet towards which partitions of the topic between, and since when."""
 
-    def __init__(self, window: Window | None, sources: Iterable[int], *, whole: bool) -> None:
-        self.applied: dict[int, tuple[int, int]] = {}
-        self.windows = None if window is None else Windows(window.span, window.aggregate, whole=whole)
-        self._busy_seconds = 0.0
-        self._last_at: float | None = None
-        self._heard: dict[int, float] = dict.fromkeys(sources, 0.0)
-        if self.windows is not None:
-            self.windows.expect(self._heard)
+    def __init__(self) -> None:
+        self._since: dict[tuple[int, int], float] = {}
+        self._marked: set[tuple[int, int]] = set()
+        self._last: dict[int, int] = {}
 
-    def idle_sources(self, source: int, now: float) -> list[int]:
-        """Note that a record of ``source`` has come; return which others have become idle."""
-        if self._last_at is not None:
-            self._busy_seconds += min(max(0.0, now - self._last_at), GAP_SECONDS)
-        self._last_at = now
-        self._heard[source] = self._busy_seconds
-        silent = [other for other, heard in self._heard.items() if self._busy_seconds - heard >= IDLE_SECONDS]
-        for other in silent:
-            self._heard[other] = math.inf  # told once; until it is heard again
-        return silent
+    def read(self, source: int, offset: int) -> None:
+        """Note that a record has been read: a marker sent from now on comes after it."""
+        self._last[source] = offset
+
+    def sent(self, source: int, to: int, now: float) -> None:
+        """Note that something was sent."""
+        self._since[source, to] = now
+        self._marked.discard((source, to))
+
+    def sources(self, now: float) -> set[int]:
+        """Return the sources that a marker is due of, if there is nothing more to read in them."""
+        return {
+            source
+            for (source, to), since in self._since.items()
+            if now - since >= IDLE_SECONDS and (source, to) not in self._marked
+        }
+
+    def expect(self, sources: Iterable[int], targets: Iterable[int], now: float) -> None:
+        """Begin to count for these sources, and forget others: they are read elsewhere."""
+        wanted = set(sources)
+        self._since = {(source, to): self._since.get((source, to), now) for source in wanted for to in targets}
+        self._marked = {pair for pair in self._marked if pair in self._since}
+        self._last = {source: offset for source, offset in self._last.items() if source in wanted}
+
+    def busy(self, source: int, now: float) -> None:
+        """Begin to count anew for a source: it has more to read, or that is not known."""
+        for pair in self._since:
+            if pair[0] == source:
+                self._since[pair] = now
+
+    def markers(self, source: int, now: float) -> Iterator[tuple[int, int]]:
+        """Yield to which partitions a marker is to be sent, and the last offset that was read before; only once."""
+        for pair, since in self._since.items():
+            if pair[0] == source and now - since >= IDLE_SECONDS and pair not in self._marked:
+                self._marked.add(pair)
+                yield pair[1], self._last.get(source, -1)
 
 
 class Part:
@@ -163,32 +201,47 @@ class Part:
         split = places[0] if places else len(stages)
         self._before = [stage for stage in stages[:split] if isinstance(stage, Step)]
         self._after = [stage for stage in stages[split + 1 :] if isinstance(stage, Step)]
-        self._window = self._end if isinstance(self._end, Window) else None
+        self.window = self._end if isinstance(self._end, Window) else None
         self._states: dict[int, PartitionState] = {}
+        self.kept: Callable[[int], Mapping[bytes, bytes]] = lambda _: {}
+        """Gives what is kept of a partition; asked when its first record comes."""
 
-    def process(self, record: Record, now: float = 0.0) -> list[Output]:
-        """Return what is to be sent because of a record; ``now`` is any clock of seconds."""
-        source, position = self._origin(record)
-        state = self._states.get(record.partition)
-        if state is None:
-            sources = range(self._sources) if self._rekeyed else ()
-            state = self._states[record.partition] = PartitionState(self._window, sources, whole=record.offset == 0)
-        if position <= state.applied.get(source, (-1, 0)):
+    @property
+    def state(self) -> Mapping[int, PartitionState]:
+        """Return what is known of each partition."""
+        return self._states
+
+    def process(self, record: Record) -> list[Output]:
+        """Return what is to be sent because of a record.
+
+        Raises:
+            WindowError: what is kept of its partition was kept by other windows.
+        """
+        state = self._states.get(record.partition) or self._state(record)
+        source, position, is_marker = self._origin(record)
+        if record.offset < state.next or position <= state.applied.get(source, NOTHING_APPLIED):
             self.counts.repeated += 1
+            state.next = max(state.next, record.offset + 1)
             return []
-        self.counts.read += not self._rekeyed
-        try:
-            outputs = self._take(record, state, source)
-        except StepError as exc:
-            outputs = [self._letter(record, exc)]
-            self._failures.note(str(exc))
+        if is_marker:
+            outputs = [] if state.windows is None else self._finish(state.windows.idle(source), record)
         else:
-            self._failures.note(None)
+            self.counts.read += not self._rekeyed
+            try:
+                outputs = self._take(record, state, source)
+            except StepError as exc:
+                outputs = [self._letter(record, exc)]
+                self._failures.note(str(exc))
+            else:
+                self._failures.note(None)
         state.applied[source] = position
-        if self._rekeyed and state.windows is not None:
-            for silent in state.idle_sources(source, now):
-                outputs += self._finish(state.windows.idle(silent), record)
+        state.next = record.offset + 1
         return outputs
+
+    def marker(self, source: int, offset: int, to: int) -> Output:
+        """Return the marker that a partition of the source, read up to an offset, is idle."""
+        header = (IDLE, f"{source}/{offset}".encode())
+        return Output(self.job.rekeyed or "", None, None, (header,), partition=to, source=source)
 
     def check(self) -> None:
         """Raise if too many of the last records failed; call it when what ``process`` gave has been sent.
@@ -227,6 +280,17 @@ class Part:
             result for state in self._states.values() if state.windows is not None for result in state.windows.early()
         ]
 
+    def _state(self, record: Record) -> PartitionState:
+        sources = range(self._sources) if self._rekeyed else ()
+        whole = record.offset == 0
+        kept = self.kept(record.partition) if self.window is not None else {}
+        if kept and self.window is not None:
+            state = PartitionState.restore(kept, self.window, sources, whole=whole)
+        else:
+            state = PartitionState(self.window, sources, whole=whole)
+        self._states[record.partition] = state
+        return state
+
     def _take(self, record: Record, state: PartitionState, source: int) -> list[Output]:
         elements = self._elements(record)
         match self._end:
@@ -241,8 +305,11 @@ class Part:
                     (_window_key(each.key), self._event_time(window, each.value, record), each.value)
                     for each in elements
                 ]
-                given = _guarded("aggregate", state.windows.add_all, items, source)
-                return self._finish(given, record)
+                if len(items) == 1:
+                    given = _guarded("aggregate", state.windows.add, *items[0], source)
+                else:
+                    given = _guarded("aggregate", state.windows.add_all, items, source)
+                return self._finish(given, record) if given else []
         raise AssertionError(self._end)
 
     def _elements(self, record: Record) -> list[Element]:
@@ -261,10 +328,11 @@ class Part:
         if not isinstance(key, str):
             raise StepError("key_by", TypeError(f"the key {key!r} is not a text"))
         origin = f"{record.partition}/{record.offset}/{number}".encode()
-        kept = tuple(header for header in record.headers if header[0] != ORIGIN)
+        kept = tuple(header for header in record.headers if header[0] not in {ORIGIN, IDLE})
         topic = self.job.rekeyed or ""
         coded = _guarded("key_by", to_json, value)
-        return Output(topic, key.encode(), coded, (*kept, (ORIGIN, origin)), record.timestamp)
+        sent_as = _guarded("key_by", key.encode)  # JSON can say texts that are none
+        return Output(topic, sent_as, coded, (*kept, (ORIGIN, origin)), record.timestamp, source=record.partition)
 
     def _event_time(self, window: Window, value: Any, record: Record) -> float:
         if window.at is None:
@@ -282,8 +350,8 @@ class Part:
             if isinstance(each, Late):
                 self.counts.late += each.is_lost
                 self.counts.partly_late += not each.is_lost
-                if self._window is not None and self._window.late is not None:
-                    outputs.append(_late_one(self._window.late, each, record))
+                if self.window is not None and self.window.late is not None:
+                    outputs.append(_late_one(self.window.late, each, record))
                 continue
             try:
                 values: list[Any] = [each]
@@ -301,13 +369,17 @@ class Part:
         self.counts.failed += 1
         return Output(self.job.dead_letters, record.key, record.value, _told(record, ("error", str(exc))))
 
-    def _origin(self, record: Record) -> tuple[int, tuple[int, int]]:
+    def _origin(self, record: Record) -> tuple[int, Position, bool]:
+        """Return what a record was made of, and whether it is a marker."""
         if self._rekeyed:
             for name, value in record.headers:
                 if name == ORIGIN:
-                    partition, offset, number = map(int, value.split(b"/"))
-                    return partition, (offset, number)
-        return record.partition, (record.offset, 0)
+                    partition, offset, index = map(int, value.split(b"/"))
+                    return partition, (offset, index), False
+                if name == IDLE:
+                    partition, offset = map(int, value.split(b"/"))
+                    return partition, (offset, MARKED), True
+        return record.partition, (record.offset, 0), False
 
     def _nothing(self, partition: int) -> Record:
         """Return what stands for the record where there is none."""
@@ -338,6 +410,8 @@ def _all(step: Step, value: Any) -> list[Any]:
 def _window_key(key: str | None) -> str:
     if key is None:
         raise StepError("window", ValueError("the record has no key; give it one by key_by"))
+    if len(key) > LONGEST_KEY // 4 and len(key.encode()) > LONGEST_KEY:
+        raise StepError("window", ValueError(f"the key is longer than {LONGEST_KEY} bytes"))
     return key
 
 

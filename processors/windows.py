@@ -12,7 +12,8 @@ as well, which is told with how many it has missed.
 
 Nothing but records, ``idle``, ``expect`` and ``close_all`` moves anything, so the same input gives the same output
 at any speed. ``snapshot`` holds all of the state, watermarks included: what is restored from it judges lateness as
-the original would have.
+the original would have. ``take_changes`` tells what has changed since it was last asked, for those who keep the state
+elsewhere and write only that.
 
 All times are seconds since the epoch. Windows begin at multiples of their step; their end is exclusive.
 """
@@ -111,8 +112,27 @@ class Counts:
     results: int = 0
 
 
+class Change(NamedTuple):
+    """A pane's value of a key: what it is now and what it was at the last ``take_changes``; NEW if it was not yet."""
+
+    number: int
+    key: Hashable
+    now: Any
+    before: Any
+
+
+class Changes(NamedTuple):
+    """What has changed; ``lost`` is kept elsewhere but never was valid, ``removed`` was, and its windows are closed."""
+
+    changed: list[Change]
+    lost: list[tuple[int, Hashable]]
+    removed: list[tuple[int, Hashable]]
+
+
 NOTHING: Sequence[Result | Late] = ()
 NEW: Any = object()
+UNKNOWN: Any = object()
+"""What was before is not known: it may be kept somewhere, and wrong."""
 
 
 class Windows:
@@ -137,6 +157,9 @@ class Windows:
         self._closed = -math.inf  # all windows up to this one are closed, whether they held anything or not
         self._due = -math.inf  # the watermark at which the next one closes
         self._panes: dict[int, dict[Hashable, Any]] = {}
+        # By pane and key: what was there at the last ``take_changes``. None while nobody asks for changes.
+        self._touched: dict[int, dict[Hashable, Any]] | None = None
+        self._gone: list[tuple[int, Iterable[Hashable]]] = []
 
     @property
     def watermark(self) -> float:
@@ -162,11 +185,13 @@ class Windows:
         number = int(at // self._step)
         if number > self._closed:  # all its windows are open
             pane = self._panes.get(number)
+            acc = NEW if pane is None else pane.get(key, NEW)
+            self._touch(number, key, acc)
+            added = self.aggregate.add(self.aggregate.first() if acc is NEW else acc, value)
             if pane is None:
-                self._panes[number] = {key: self.aggregate.add(self.aggregate.first(), value)}
+                self._panes[number] = {key: added}
             else:
-                acc = pane.get(key, NEW)
-                pane[key] = self.aggregate.add(self.aggregate.first() if acc is NEW else acc, value)
+                pane[key] = added
             self.counts.counted += 1
             late = NOTHING
         else:
@@ -201,6 +226,7 @@ class Windows:
             acc = staged.get((number, key), NEW)
             if acc is NEW:
                 acc = self._panes.get(number, {}).get(key, NEW)
+                self._touch(number, key, acc)
                 acc = self.aggregate.first() if acc is NEW else self.aggregate.copy(acc)
             staged[number, key] = self.aggregate.add(acc, value)
         for (number, key), acc in staged.items():
@@ -247,6 +273,11 @@ class Windows:
     def snapshot(self) -> dict[str, Any]:
         """Return all of the state in lists, dictionaries and numbers: JSON if keys and values are."""
         encode = self.aggregate.encode
+        panes = [[number, [[key, encode(acc)] for key, acc in pane.items()]] for number, pane in self._panes.items()]
+        return {**self.head(), "panes": panes}
+
+    def head(self) -> dict[str, Any]:
+        """Return the state without panes: what is small, and changes with every record."""
         return {
             "version": SNAPSHOT_VERSION,
             "span": [self._size, self._step, self._grace],
@@ -257,10 +288,56 @@ class Windows:
             "closed": _finite(self._closed),
             "sources": [[source, _finite(at), source in self._idle] for source, at in self._seen.items()],
             "counts": [self.counts.counted, self.counts.partly_late, self.counts.late, self.counts.results],
-            "panes": [
-                [number, [[key, encode(acc)] for key, acc in pane.items()]] for number, pane in self._panes.items()
-            ],
         }
+
+    def track_changes(self) -> None:
+        """Begin to note what changes; what is there already counts as unchanged."""
+        self._touched = {}
+
+    @property
+    def touched(self) -> int:
+        """Return how many values may have changed since ``take_changes``."""
+        return sum(map(len, self._touched.values())) if self._touched else 0
+
+    def take_changes(self) -> Changes:
+        """Return what has changed since this was last asked.
+
+        Values are those held, not copies: encode them before anything is added.
+        """
+        touched, gone = self._touched or {}, self._gone
+        self._touched, self._gone = {}, []
+        changed, lost = [], []
+        for number, keys in touched.items():
+            pane = self._panes.get(number, {})
+            for key, before in keys.items():
+                acc = pane.get(key, NEW)
+                if acc is not NEW:
+                    changed.append(Change(number, key, acc, before))
+                elif before is UNKNOWN:
+                    lost.append((number, key))
+        removed = [
+            (number, key)
+            for number, keys in gone
+            for was in (touched.get(number, {}),)
+            for key in keys
+            if (before := was.get(key)) is not NEW and before is not UNKNOWN
+        ]
+        return Changes(changed, lost, removed)
+
+    def drop_closed(self) -> None:
+        """Drop panes whose windows are all closed; ``take_changes`` tells that they are gone."""
+        for number in [number for number in self._panes if self._missed(number) == self._n]:
+            self._gone.append((number, self._panes.pop(number)))
+
+    def mark_changed(self, number: int, key: Hashable, *, known: bool) -> None:
+        """Have ``take_changes`` tell this value, as what is kept of it elsewhere is not this; or that it is gone.
+
+        ``known`` says that what is held here is what was kept before that.
+        """
+        acc = self._panes.get(number, {}).get(key, NEW)
+        if self._touched is not None:
+            held = known and acc is not NEW
+            self._touched.setdefault(number, {})[key] = self.aggregate.copy(acc) if held else UNKNOWN
 
     @classmethod
     def restore(cls, span: Span, aggregate: Aggregate[Any, Any], snapshot: dict[str, Any]) -> Windows:
@@ -286,6 +363,13 @@ class Windows:
         self._due = self._end(self._closed + 1) + self._grace
         return self
 
+    def _touch(self, number: int, key: Hashable, acc: Any) -> None:
+        """Note what a value was before it is changed for the first time since ``take_changes``."""
+        if self._touched is not None:
+            before = self._touched.setdefault(number, {})
+            if key not in before:
+                before[key] = acc if acc is NEW else self.aggregate.copy(acc)
+
     # Windows w with number <= w < number + n hold the pane of that number; those up to ``closed`` are closed.
 
     def _missed(self, number: int) -> int:
@@ -294,6 +378,8 @@ class Windows:
     def _add_late(self, number: int, key: Hashable, at: float, value: Any) -> Sequence[Late]:
         missed = self._missed(number)
         acc = self._panes.get(number, {}).get(key, NEW)
+        if missed < self._n:
+            self._touch(number, key, acc)
         # Of a lost one as well: a value that cannot be aggregated is an error, late or not.
         added = self.aggregate.add(self.aggregate.first() if acc is NEW else acc, value)
         if missed == self._n:
@@ -344,7 +430,9 @@ class Windows:
     def _close(self, window: int) -> list[Result]:
         results = self._results(window, final=True)
         self._closed = window
-        self._panes.pop(window - self._n + 1, None)
+        closed = self._panes.pop(window - self._n + 1, None)
+        if closed and self._touched is not None:
+            self._gone.append((window - self._n + 1, closed))
         self.counts.results += len(results)
         return results
 

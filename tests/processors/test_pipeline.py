@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from processors import aggregates
 from processors.memory import Memory
 from processors.pipeline import JobError, Poison, from_json, read, to_json
-from processors.running import GAP_SECONDS, IDLE_SECONDS, Counts, TooManyFailuresError
+from processors.running import IDLE_SECONDS, Counts, Quiet, TooManyFailuresError
 from processors.windows import WindowError
 
 
@@ -213,19 +213,52 @@ def test_a_partition_that_is_said_to_be_idle_holds_nothing():
     assert [(0, 1)] == [(value["start"], value["value"]) for value in run.values("out")]
 
 
-def test_a_silent_partition_is_idle_after_a_while_in_which_others_brought_records():
-    """Of time in which nothing came, as when the brokers are away, hardly anything counts."""
+def test_a_partition_with_nothing_more_to_read_is_idle_after_a_while():
+    """Until it brings a record again, however old."""
     run = Memory(KEYED, partitions=2)
     run.feed({"at": 10}, partition=0, now=0)
-    run.feed({"at": 500}, partition=0, now=10_000)
-    seconds = GAP_SECONDS
-    while seconds < IDLE_SECONDS - GAP_SECONDS:
-        seconds += GAP_SECONDS
-        run.feed({"at": 500}, partition=0, now=10_000 + seconds)
+    run.feed({"at": 500}, partition=0, now=1)
+    run.tick(IDLE_SECONDS - 1)
     assert [] == run.values("out")
-    run.feed({"at": 500}, partition=0, now=10_000 + seconds + GAP_SECONDS)
+    run.tick(IDLE_SECONDS)
+    assert [0] == [value["start"] for value in run.values("out")]
+    run.feed({"at": 480}, partition=1, now=IDLE_SECONDS + 1)
+    run.feed({"at": 700}, partition=0, now=IDLE_SECONDS + 2)
 
     assert [0] == [value["start"] for value in run.values("out")]
+
+
+def test_a_marker_is_sent_once_to_each_partition_that_heard_nothing():
+    """It says which record it comes after; what is sent again from before it changes nothing."""
+    run = Memory(KEYED, partitions=2)
+    run.feed({"at": 10}, partition=1, now=0)
+    for now in (IDLE_SECONDS, IDLE_SECONDS + 1, 2 * IDLE_SECONDS):
+        run.tick(now)
+    markers = [each for each in run.sent["job-by-key-repartition"] if each.value is None]
+    again = next(each for each in run.sent["job-by-key-repartition"] if each.value is not None)
+    run._send(0, [again], 0.0)
+
+    said = [(each.partition, each.headers) for each in markers]
+    assert sorted(said) == [
+        (0, (("streamgauge.idle", b"0/-1"),)),
+        (0, (("streamgauge.idle", b"1/0"),)),
+        (1, (("streamgauge.idle", b"0/-1"),)),
+        (1, (("streamgauge.idle", b"1/0"),)),
+    ]
+    assert (1, 1) == (run.counts.read, run.counts.repeated)
+
+
+def test_a_source_that_is_busy_or_read_elsewhere_is_not_quiet():
+    """Neither one that has more to read, nor one whose end could not be asked for."""
+    quiet = Quiet()
+    quiet.expect([0, 1], [0], now=0.0)
+    assert {0, 1} == quiet.sources(IDLE_SECONDS)
+    quiet.busy(0, IDLE_SECONDS)
+    assert {1} == quiet.sources(IDLE_SECONDS)
+    quiet.expect([0], [0], now=IDLE_SECONDS)
+
+    assert set() == quiet.sources(IDLE_SECONDS)
+    assert {0} == quiet.sources(2 * IDLE_SECONDS)
 
 
 @pytest.mark.parametrize("job", [windowed(), KEYED], ids=["by the record's key", "by a new key"])
