@@ -554,7 +554,9 @@ def up_is_honest(cycle: Cycle) -> Iterator[str]:
 
 
 def _was_fenced(cycle: Cycle, broker: int) -> bool:
-    return any(cycle.world.fenced[broker].during(cycle.began - cycle.interval, cycle.ended))
+    """Return whether the map may be without a broker: nothing needed it, or a newer map would have been asked for."""
+    mapped = cycle.began - cycle.cluster.metadata_interval_seconds - cycle.interval
+    return any(cycle.world.fenced[broker].during(mapped, cycle.ended))
 
 
 # --- (e) what is held -------------------------------------------------------------------------------

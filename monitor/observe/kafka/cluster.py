@@ -11,8 +11,9 @@ depends on it.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -87,6 +88,9 @@ LAG_DEPENDS_ON = frozenset({wire.METADATA.key, wire.LIST_GROUPS.key, wire.OFFSET
 ASIDE_SECONDS = 15.0
 """How long a broker is not asked again something else that it let time out twice in a row."""
 
+FAIR_SHARE = 0.5
+"""Of the timeout, what a broker may use in every cycle: what others have used up is not its silence."""
+
 BREATH_SECONDS = 0.1
 """Before a silent broker is asked again: what else it was asked at the same time times out first."""
 
@@ -119,11 +123,22 @@ class Brokers:
         self.timeout_seconds = timeout_seconds
         self.requests: Counter[str] = Counter()
         self.received_bytes: Counter[str] = Counter()
-        self.deadline = float("inf")
-        """When every request must be over (of ``now()``), however much of its own time is left."""
+        self._deadline = float("inf")
+        """When the requests of a cycle should all be over, of ``now()``, whatever its own time each has left."""
+        self._spent_seconds: defaultdict[Address, float] = defaultdict(float)
+        """What each broker used of the cycle."""
         self._silent: dict[Address, _Silent] = {}
         self._throttled_until: dict[Address, float] = {}
         self._aside: dict[tuple[Address, int], tuple[float, TransportError]] = {}
+
+    def begin(self, seconds: float) -> None:
+        """Begin a cycle, whose requests should all be over within this time."""
+        self._deadline = now() + seconds
+        self._spent_seconds.clear()
+
+    def end(self) -> None:
+        """End a cycle: requests have their own time again."""
+        self._deadline = float("inf")
 
     async def ask(
         self,
@@ -150,7 +165,7 @@ class Brokers:
             raise failure
         for attempt in (1, 2):
             try:
-                answer, version = await self._send(address, api, offered, encode, self._seconds_left())
+                answer, version = await self._send(address, api, offered, encode, self._seconds_left(address))
                 break
             except TransportError as exc:
                 if exc.why == Why.TIMEOUT and api.key in LAG_DEPENDS_ON:
@@ -179,9 +194,9 @@ class Brokers:
         Raises:
             TransportError: It could not be connected in time.
         """
-        seconds = self._seconds_left()
+        seconds = self._seconds_left(address)
         try:
-            async with asyncio.timeout(seconds):
+            async with self._within(seconds, address):
                 return (await self._transport.versions(address)).get(api.key, (0, -1))[1]
         except TimeoutError as exc:
             self._transport.drop(address)
@@ -208,8 +223,19 @@ class Brokers:
         await asyncio.gather(*asking, return_exceptions=True)
         await self._transport.close()
 
-    def _seconds_left(self) -> float:
-        return max(0.0, min(self.timeout_seconds, self.deadline - now()))
+    def _seconds_left(self, address: Address) -> float:
+        of_its_own = FAIR_SHARE * self.timeout_seconds - self._spent_seconds[address]
+        return max(0.0, min(self.timeout_seconds, max(self._deadline - now(), of_its_own)))
+
+    @contextlib.asynccontextmanager
+    async def _within(self, seconds: float, address: Address) -> AsyncIterator[None]:
+        """Bound what is done in time, and book it on the broker."""
+        began = now()
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        finally:
+            self._spent_seconds[address] += now() - began
 
     async def _send(
         self,
@@ -221,7 +247,7 @@ class Brokers:
     ) -> tuple[bytes, int]:
         await self._be_throttled(address, seconds)
         try:
-            async with asyncio.timeout(seconds):
+            async with self._within(seconds, address):
                 version = _common(address, api, offered, await self._transport.versions(address))
                 request = Request(api.key, version, version >= api.flexible_from, encode(version))
                 self.requests[api.name] += 1

@@ -42,7 +42,7 @@ from monitor.model import (
     Why,
 )
 from monitor.observe.kafka import wire
-from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders, now
+from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders
 from monitor.observe.kafka.groups import Group, GroupKeeper
 from monitor.observe.kafka.offsets import END, STABLE, START, Ask, Commits, EndReader, Ends, Joined
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
@@ -103,7 +103,7 @@ class KafkaSource:
         started_at, poll = self._clock(), Poll(failures=self._late)
         self._late = []
         self._patience.start()
-        self._brokers.deadline = now() + max(self._cluster.timeout_seconds, WITHIN * self._cluster.interval_seconds)
+        self._brokers.begin(max(self._cluster.timeout_seconds, WITHIN * self._cluster.interval_seconds))
 
         commits = await self._read_commits(poll)
         roster = self._current_roster()
@@ -125,7 +125,7 @@ class KafkaSource:
         self._ends_before, self._positions_before = partitions, positions
 
         _note_unread(poll, commits, partitions, positions)
-        self._brokers.deadline = float("inf")
+        self._brokers.end()
         self._lookups.skip = dict(poll.down)
         if not poll.up:
             # Whatever is away may come back elsewhere: the next cycle starts from a fresh map.

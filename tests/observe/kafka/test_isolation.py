@@ -95,6 +95,24 @@ async def test_a_broker_that_hangs_on_one_kind_of_request_costs_one_timeout(clus
     assert back.up
 
 
+@pytest.mark.parametrize("api", ["ListGroups", "OffsetFetch", "DescribeGroups"])
+async def test_a_cycle_without_time_left_asks_the_others_all_the_same(cluster, api):
+    """Where a timeout is as long as the interval, one broker uses up a cycle: the others still get time to answer."""
+    cluster.group("live", {("orders", 1): 1}, members=[Member("c", {"orders": [1]})], coordinator=2)
+    interval = {"interval_seconds": TIMEOUT, "timeout_seconds": TIMEOUT, "describe_interval_seconds": 0.01}
+    observer = KafkaSource(Cluster(bootstrap_servers=cluster.bootstrap, **interval))
+    try:
+        await observer.observe()
+        cluster.fail("ListOffsets", Delay(TIMEOUT / 10))
+        cluster.fail(api, Hang(), broker=2)
+        snapshot = await observer.observe()
+    finally:
+        await observer.close()
+
+    assert {"group-1", "group-3"}.isdisjoint(unknown(snapshot))
+    assert {"2"} == {failure.name.split()[0] for failure in snapshot.failures if failure.scope == "broker"}
+
+
 def asking() -> int:
     """How many tasks ask silent brokers."""
     return sum("_until_answered" in task.get_coro().__qualname__ for task in asyncio.all_tasks())
