@@ -17,7 +17,8 @@ import yaml
 
 from alerts.contacts import Json, Secret, for_alertmanager, or_usual, receiver_name, smtp
 from alerts.files import write
-from alerts.prometheus import RuleDumper
+from alerts.haste import hastened_waits
+from alerts.prometheus import HASTE, RuleDumper
 from alerts.promql import CONSUMER
 from alerts.rule import Severity
 from monitor.errors import StreamgaugeError, UnreachableError
@@ -80,8 +81,10 @@ _WAITS: Mapping[Severity, Json] = {
 }
 
 
-def render(notifications: Notifications | None = None) -> str:
+def render(notifications: Notifications | None = None, *, faster: int = 1) -> str:
     """Return the configuration as text. Where nobody is named every alert goes to a webhook.
+
+    ``faster`` divides every wait (see ``alerts.haste``).
 
     Raises:
         UsageError: somebody is told by e-mail, and no mail server is named.
@@ -93,19 +96,20 @@ def render(notifications: Notifications | None = None) -> str:
         "route": {
             "receiver": receiver_name(Severity.WARNING),
             "group_by": ["alertname", "cluster"],
-            "routes": [_route(severity) for severity in Severity],
+            "routes": [_route(severity, faster) for severity in Severity],
         },
         "inhibit_rules": [_inhibition(each) for each in INHIBITIONS],
         "receivers": for_alertmanager(chosen),
     }
-    return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    header = HEADER if faster == 1 else HEADER + HASTE.format(faster=faster)
+    return header + yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def _route(severity: Severity) -> Json:
+def _route(severity: Severity, faster: int) -> Json:
     return {
         "receiver": receiver_name(severity),
         "matchers": [_OURS, f'severity="{severity}"'],
-        **_WAITS[severity],
+        **hastened_waits(_WAITS[severity], faster),
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from alerts.haste import hastened, hastened_record, shorter
 from alerts.rule import VALUE, Format, Number, Record, Rule
 from alerts.rules import ALL_RULES, RECORDS
 from monitor.errors import UsageError
@@ -32,6 +33,10 @@ HEADER = """\
 # Thresholds are not in here: objectives and trigger intervals are metrics, set in streamgauge.yml.
 """
 
+HASTE = """\
+# For trying out only: every duration in here is divided by {faster}.
+"""
+
 SHOWN = {
     Format.SECONDS: "humanizeDuration",
     Format.COUNT: 'printf "%.0f"',
@@ -47,19 +52,25 @@ def render(
     *,
     runbooks_url: str | None = None,
     grafana_url: str | None = None,
+    faster: int = 1,
 ) -> str:
     """Return the rule file as text: the same for the same rules, to the byte.
 
     With ``runbooks_url``, where the manual's runbooks are served, every alert carries the annotation ``runbook_url``;
     without, ``runbook`` has the page's path in the repository. With ``grafana_url`` it links to the board as well.
+    ``faster`` divides every duration (see ``alerts.haste``).
     """
     recording = {
         "name": RECORDS_GROUP,
-        "interval": "1m",
-        "rules": [{"record": each.name, "expr": each.expression} for each in records],
+        "interval": shorter("1m", faster),
+        "rules": [
+            {"record": each.name, "expr": each.expression}
+            for each in (hastened_record(record, faster) for record in records)
+        ],
     }
-    alerting = {"name": ALERTS_GROUP, "rules": [_rule(rule, runbooks_url, grafana_url) for rule in rules]}
-    return dump({"groups": [recording, alerting]}, HEADER)
+    hurried = [hastened(rule, faster) for rule in rules]
+    alerting = {"name": ALERTS_GROUP, "rules": [_rule(rule, runbooks_url, grafana_url) for rule in hurried]}
+    return dump({"groups": [recording, alerting]}, HEADER if faster == 1 else HEADER + HASTE.format(faster=faster))
 
 
 def dump(document: Any, header: str) -> str:
