@@ -590,6 +590,9 @@ class SparkQuery:
     ``kafka_sources`` those whose offsets are like Kafka's. ``restarts`` are those that its last batches show signs of:
     there were at least so many. Only the job itself tells ``run_id``, ``state``, ``driver``, how it ended, and when it
     last gave a sign of life (``alive_at``; None where no source could tell).
+
+    ``seen_by`` are the sources that know it (checkpoint, listener, driver), and ``via`` says which of them, or the
+    settings, each of its values is from, by its name here; what is not named there is from the first of ``seen_by``.
     """
 
     consumer: Consumer
@@ -617,11 +620,15 @@ class SparkQuery:
     exception: str | None = None
     state: tuple[SparkState, ...] = ()
     driver: SparkDriver | None = None
+    via: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SparkSnapshot:
-    """One look at every checkpoint configured for a cluster."""
+    """One look at every checkpoint configured for a cluster, and at what its jobs tell themselves.
+
+    ``findings`` are what the sources have to say about each other, such as events that one of them has not.
+    """
 
     cluster: str
     started_at: float
@@ -629,6 +636,7 @@ class SparkSnapshot:
     up: bool
     queries: tuple[SparkQuery, ...]
     failures: tuple[Failure, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 # --- look-ups by timestamp --------------------------------------------------------------------------

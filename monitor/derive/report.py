@@ -171,7 +171,8 @@ def _findings(seen: Observed, history: History, age: SecondsLag) -> tuple[Findin
                                           seen.partitions.log_end, layout)  # fmt: skip
     skewed = _held(CLOCK_SKEW, age.future, seen.positions.committed, seen.positions.committed, layout)
     conditions = history.notebook.conditions({**beyond, **skewed}, at)
-    return (*seen.kafka.findings, *conditions, *history.notebook.events(at))
+    sources = (*seen.kafka.findings, *(seen.spark.findings if seen.spark else ()))
+    return (*sources, *conditions, *history.notebook.events(at))
 
 
 def _beyond_end(flags: Bools, committed: Int64s, log_end: Int64s, layout: PositionLayout) -> dict[Key, list[Part]]:
