@@ -9,7 +9,7 @@ from simulated_invariants import INVARIANTS
 from simulated_run import BrokenInvariantError, Simulation
 
 from monitor.derive import consumers, observed
-from monitor.observe.kafka import offsets
+from monitor.observe.kafka import commits
 from monitor.publish.exposition import Exposition
 
 SEEDS = range(1, 9)
@@ -107,7 +107,7 @@ def _only_known_parts(monkeypatch):
 
 
 def _no_settling(monkeypatch):
-    monkeypatch.setattr(offsets, "SETTLING_SECONDS", 0.0)
+    monkeypatch.setattr(commits, "SETTLING_SECONDS", 0.0)
 
 
 def _a_cycle_late(monkeypatch):

@@ -234,7 +234,7 @@ def _is_not_asked_after(cycle: Cycle, group: str | None) -> bool:
     """Return whether a group went while its coordinator could not be asked.
 
     Whoever is asked about it from then on says NOT_COORDINATOR, and the others are not asked once they could answer,
-    so that it is never gone (monitor/observe/kafka/offsets.py: what Patience has given up is not searched for again).
+    so that it is never gone (monitor/observe/kafka/commits.py: what Patience has given up is not searched for again).
     """
     gone = None if group is None else cycle.world.gone.get(group)
     if gone is None or group not in cycle.world.groups:

@@ -19,7 +19,7 @@ HOLDERS = ("_Fetch", "Identity", "Finding", "Notebook")
 
 Identity keeps the ids of topics for a while, to know one that comes back, and findings are told for a while. Known,
 until it is mended: a coordinator that has nothing to coordinate any more keeps its last question and answer
-(monitor/observe/kafka/offsets.py: CommitReader).
+(monitor/observe/kafka/commits.py: CommitReader).
 """
 
 

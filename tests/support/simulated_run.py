@@ -240,7 +240,7 @@ class Simulation:
         about_cluster = "\n".join(line for line in text.splitlines() if not line.startswith(OWN_METRICS))
         said = report_json(whole)
         for each in said["clusters"]:
-            # Known: groups that are not believed yet come from a set (monitor/observe/kafka/offsets.py: doubtful).
+            # Known: groups that are not believed yet come from a set (monitor/observe/kafka/commits.py: doubtful).
             each["failures"].sort(key=dump)
         self._reports.update(dump(said).encode())
         self._reports.update(about_cluster.encode())

@@ -66,7 +66,7 @@ TAKEOVER_COMMITS = 5
 """How long after a takeover a coordinator may lag behind what its predecessor acknowledged, and by how many commits.
 
 It answers up to its high watermark, which it learns from its followers: for about a second after a kill it tells any
-client offsets older than those acknowledged before, without an error. ``_Memory`` in monitor/observe/kafka/offsets.py
+client offsets older than those acknowledged before, without an error. ``_Memory`` in monitor/observe/kafka/commits.py
 catches those older than what the monitor itself had read; the others are allowed here, and counted (``behind``).
 """
 

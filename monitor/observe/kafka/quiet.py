@@ -18,7 +18,7 @@ import numpy as np
 
 from monitor.model import Bools, Int64s, Kind, PartitionColumns, PartitionLayout, PositionColumns, PositionLayout
 from monitor.observe.kafka.cluster import Brokers, MapKeeper, Patience, Poll, now
-from monitor.observe.kafka.offsets import CommitReader, Commits, Joined, Memory
+from monitor.observe.kafka.commits import CommitReader, Commits, Joined, Memory
 
 QUIET_SECONDS = 30.0
 """How old a commit of a resting group may be."""

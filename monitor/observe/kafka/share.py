@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from monitor.model import Why
 from monitor.observe.kafka import wire
 from monitor.observe.kafka.cluster import Brokers, MapKeeper, Patience, Poll
+from monitor.observe.kafka.commits import Asking, CommitReader, Commits
 from monitor.observe.kafka.groups import Group
-from monitor.observe.kafka.offsets import Asking, CommitReader, Commits
 
 SHARED = Asking(
     wire.DESCRIBE_SHARE_GROUP_OFFSETS,

@@ -43,8 +43,9 @@ from monitor.model import (
 )
 from monitor.observe.kafka import wire
 from monitor.observe.kafka.cluster import Brokers, ClusterMap, MapKeeper, Patience, Poll, Rows, lay_out, leaders
+from monitor.observe.kafka.commits import Commits, Joined
+from monitor.observe.kafka.ends import END, STABLE, START, Ask, EndReader, Ends
 from monitor.observe.kafka.groups import Group, GroupKeeper
-from monitor.observe.kafka.offsets import END, STABLE, START, Ask, Commits, EndReader, Ends, Joined
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
 from monitor.observe.kafka.quiet import RestfulReader
 from monitor.observe.kafka.share import NOTHING, ShareReader

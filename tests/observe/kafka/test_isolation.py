@@ -1,12 +1,13 @@
 """One broker in trouble: what it costs the others, and how soon it is back."""
 
 import asyncio
+import itertools
 
 import pytest
 
 from monitor.model import Why
 from monitor.observe.kafka.source import KafkaSource
-from monitor.sandbox.fake import Delay, Disconnect, FakeCluster, Garbage, Hang, Member
+from monitor.sandbox.fake import Call, Delay, Disconnect, FakeCluster, Garbage, Hang, Member
 from monitor.settings import Cluster
 
 TIMEOUT = 0.5
@@ -111,6 +112,25 @@ async def test_a_cycle_without_time_left_asks_the_others_all_the_same(cluster, a
 
     assert {"group-1", "group-3"}.isdisjoint(unknown(snapshot))
     assert {"2"} == {failure.name.split()[0] for failure in snapshot.failures if failure.scope == "broker"}
+
+
+async def test_a_partition_that_turns_out_to_be_led_by_a_failing_broker_is_unknown(cluster):
+    """It has no leader at first: whoever leads it in a newer map is not asked if it had failed before."""
+    settings = Cluster(bootstrap_servers=cluster.bootstrap, timeout_seconds=TIMEOUT, metadata_interval_seconds=0.01)
+    observer = KafkaSource(settings)
+    try:
+        await observer.observe()
+        cluster.move_leader("orders", 1, -1)
+        maps = itertools.count()
+        cluster.fail("Metadata", Call(lambda: next(maps) and cluster.move_leader("orders", 1, 2)))
+        cluster.fail("OffsetFetch", Disconnect(), broker=2)
+        snapshot = await observer.observe()
+    finally:
+        await observer.close()
+
+    assert next(maps) > 1, "the map was read again within the cycle"
+    assert "orders/1" in unknown(snapshot)
+    assert [-1, -1] == [snapshot.partitions.log_start[1], snapshot.partitions.log_end[1]]
 
 
 def asking() -> int:

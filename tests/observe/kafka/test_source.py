@@ -8,7 +8,7 @@ import pytest
 
 from monitor.errors import UnreachableError
 from monitor.model import Consumer, Kind, Lookups, Why
-from monitor.observe.kafka import offsets
+from monitor.observe.kafka import commits
 from monitor.observe.kafka.source import KafkaSource
 from monitor.sandbox.fake import (
     NO_LEADER,
@@ -274,7 +274,7 @@ def take_over(cluster, broker: int, *, from_: int) -> None:
 
 async def test_a_group_deleted_while_its_coordinator_was_away_goes(cluster, observer, monkeypatch):
     """The broker that had it is gone for good: the one in its place says so, and is believed once it has settled."""
-    monkeypatch.setattr(offsets, "SETTLING_SECONDS", 0.2)
+    monkeypatch.setattr(commits, "SETTLING_SECONDS", 0.2)
     await observer.observe()
     cluster.stop(1)
     away = await observer.observe()
