@@ -24,28 +24,31 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A choice at the top of a board: the values of a label, several at once, all of them at first."""
+    """A choice at the top of a board: the values of a label, all of them at first, or of one (``single``) the first."""
 
     name: str
     label: str
     query: str
+    single: bool = False
 
     def json(self) -> Json:
         """Return it as Grafana's JSON."""
+        several = {
+            "multi": True,
+            "includeAll": True,
+            "allValue": ALL,
+            "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
+        }
         return {
             "type": "query",
             "name": self.name,
             "label": self.label,
             "datasource": DATASOURCE,
-            "definition": self.query,
             "query": {"query": self.query, "refId": "StandardVariableQuery"},
             "refresh": 2,  # whenever the time range changes
             "regex": "",
             "sort": 1,
-            "multi": True,
-            "includeAll": True,
-            "allValue": ALL,
-            "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
+            **({"multi": False, "includeAll": False} if self.single else several),
             "options": [],
             "hide": 0,
             "skipUrlSync": False,
@@ -54,13 +57,14 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Marks on every chart, one a series of the expression."""
+    """Marks on every chart, one a series of the expression, for as long as it is there."""
 
     name: str
     expression: str
     title: str
     text: str
     color: str
+    tags: str = ""
 
     def json(self) -> Json:
         """Return it as Grafana's JSON."""
@@ -74,7 +78,7 @@ class Annotation:
             "step": "60s",
             "titleFormat": self.title,
             "textFormat": self.text,
-            "tagKeys": "severity",
+            "tagKeys": self.tags,
         }
 
 
@@ -156,7 +160,6 @@ _DATASOURCE_VARIABLE: Json = {
     "regex": "",
     "multi": False,
     "includeAll": False,
-    "current": {},
     "options": [],
     "hide": 0,
     "skipUrlSync": False,

@@ -13,9 +13,13 @@ from pathlib import PurePath
 import yaml
 
 from dashboards.board import Board
+from dashboards.consumer import CONSUMER_BOARD
+from dashboards.monitor import MONITOR_BOARD
 from dashboards.overview import OVERVIEW
+from dashboards.spark import SPARK_BOARD
+from dashboards.topic import TOPIC_BOARD
 
-BOARDS: tuple[Board, ...] = (OVERVIEW,)
+BOARDS: tuple[Board, ...] = (OVERVIEW, CONSUMER_BOARD, TOPIC_BOARD, SPARK_BOARD, MONITOR_BOARD)
 
 BOARDS_FOLDER = "dashboards"
 

@@ -1,8 +1,7 @@
 """Panels as data, and the house style in which they become Grafana's JSON.
 
-Written for schema version 27, Grafana 7.5's own: every later Grafana migrates a board from there, while 7.5 would
-ignore what a later version introduced. So value mappings are the old list, a tooltip is ``tooltipOptions``, a table
-cell has a ``displayMode``, and a data source is named by a string.
+Written as Grafana 10 and later read it themselves (schema version 38); ``dashboards.schema_27`` translates for older
+ones.
 
 What is not known is shown as not known: single numbers and tables ask for the value of this moment only (a range
 would show the last one known), lines are broken where samples are missing, and the legend's last value is the last one
@@ -21,8 +20,8 @@ from monitor.catalog import BY_NAME
 
 Json = dict[str, Any]
 
-SCHEMA_VERSION = 27
-DATASOURCE = "${datasource}"
+SCHEMA_VERSION = 38
+DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 UNKNOWN = "?"
 """Shown where there is no value; the command line shows the same."""
 
@@ -73,6 +72,30 @@ GOOD_IS_ZERO = (Step(None, "green"), Step(1, "red"))
 OF_OBJECTIVE = (Step(None, "green"), Step(0.5, "yellow"), Step(1, "red"))
 """The one scale for ages: the share of its objective that a consumer has used up."""
 
+DASHED: Mapping[str, Any] = {"custom.lineStyle": {"fill": "dash", "dash": [8, 8]}, "custom.lineWidth": 2}
+"""How a limit is drawn among what it limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way to another board, for the same time and data source and with some of its choices made.
+
+    ``choices`` says for each of that board's variables where its value is: a label of the series that was clicked at,
+    or, ``from_row``, a column of the table.
+    """
+
+    title: str
+    board: str
+    choices: Mapping[str, str]
+    from_row: bool = False
+
+    def json(self) -> Json:
+        """Return it as Grafana's JSON."""
+        kept = ["${__url_time_range}", "${datasource:queryparam}"]
+        place = '__data.fields["{}"]' if self.from_row else '__field.labels["{}"]'
+        chosen = [f"var-{name}=${{{place.format(where)}:percentencode}}" for name, where in self.choices.items()]
+        return {"title": self.title, "url": f"/d/{self.board}?{'&'.join([*kept, *chosen])}"}
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -88,6 +111,13 @@ class Override:
             "matcher": {"id": self.matcher, "options": self.options},
             "properties": [{"id": name, "value": value} for name, value in self.properties.items()],
         }
+
+
+def painted(colors: Mapping[str, str]) -> tuple[Override, ...]:
+    """Return overrides that give the series of each name its colour."""
+    return tuple(
+        Override("byName", name, {"color": {"mode": "fixed", "fixedColor": color}}) for name, color in colors.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +137,12 @@ class Panel:
     texts: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[Override, ...] = ()
     transformations: tuple[Json, ...] = ()
+    links: tuple[Link, ...] = ()
     color: str = "thresholds"
     is_instant: bool = False
     minimum: float | None = None
+    decimals: int | None = None
+    no_value: str = UNKNOWN
 
     @property
     def id(self) -> int:
@@ -133,22 +166,25 @@ class Panel:
 
     def _defaults(self) -> Json:
         minimum = {} if self.minimum is None else {"min": self.minimum}
+        decimals = {} if self.decimals is None else {"decimals": self.decimals}
+        texts = {value: {"index": index, "text": text} for index, (value, text) in enumerate(self.texts.items())}
         return {
             "unit": self.unit,
             **minimum,
+            **decimals,
             "color": {"mode": self.color},
             "custom": self.custom,
-            "mappings": [
-                {"id": index, "type": 1, "value": value, "text": text}  # 1: value to text
-                for index, (value, text) in enumerate(self.texts.items())
-            ],
-            "noValue": UNKNOWN,
+            "links": [link.json() for link in self.links],
+            "mappings": [{"type": "value", "options": texts}] if texts else [],
+            "noValue": self.no_value,
             "thresholds": thresholds(self.steps),
         }
 
     def _target(self, index: int, query: Query) -> Json:
         return {
             "refId": ref_id(index),
+            "datasource": DATASOURCE,
+            "editorMode": "code",
             "expr": query.expression,
             "legendFormat": query.legend,
             "format": "table" if self.type == "table" else "time_series",
@@ -178,9 +214,15 @@ def thresholds(steps: tuple[Step, ...]) -> Json:
 
 def stat(
     title: str, description: str, *queries: Query, unit: str, width: int,
-    steps: tuple[Step, ...] = CALM, texts: Mapping[str, str] | None = None, named: bool = False,
+    steps: tuple[Step, ...] = CALM, texts: Mapping[str, str] | None = None,
+    named: bool = False, only_name: bool = False,
+    overrides: tuple[Override, ...] = (), links: tuple[Link, ...] = (), decimals: int | None = None,
+    no_value: str = UNKNOWN,
 ) -> Panel:  # fmt: skip
-    """Return a panel with the present value of each series, ``named`` where there are several."""
+    """Return a panel with the present value of each series.
+
+    ``named``: with the name of each, for where there are several; ``only_name``: the name is what there is to say.
+    """
     return Panel(
         title,
         description,
@@ -194,19 +236,27 @@ def stat(
             "graphMode": "none",
             "justifyMode": "auto",
             "orientation": "auto",
+            "percentChangeColorMode": "standard",
             "reduceOptions": {"calcs": ["last"], "fields": "", "values": False},
+            "showPercentChange": False,
             "text": {},
-            "textMode": "value_and_name" if named else "value",
+            "textMode": "name" if only_name else "value_and_name" if named else "value",
+            "wideLayout": True,
         },
         steps=steps,
         texts=texts or {},
+        overrides=overrides,
+        links=links,
         is_instant=True,
+        decimals=decimals,
+        no_value=no_value,
     )
 
 
 def lines(
-    title: str, description: str, *queries: Query, unit: str, width: int = 12, axis: str = "",
+    title: str, description: str, *queries: Query, unit: str, width: int = 12, height: int = 9, axis: str = "",
     stacked: bool = False, steps: tuple[Step, ...] = CALM, overrides: tuple[Override, ...] = (),
+    links: tuple[Link, ...] = (), minimum: float | None = 0,
 ) -> Panel:  # fmt: skip
     """Return a panel with lines over time, and a legend with the last and the largest value of each."""
     has_steps = steps != CALM
@@ -216,11 +266,11 @@ def lines(
         "timeseries",
         unit,
         width,
-        9,
+        height,
         queries,
         {
-            "legend": {"displayMode": "table", "placement": "bottom", "calcs": ["last", "max"]},
-            "tooltipOptions": {"mode": "multi"},
+            "legend": {"showLegend": True, "displayMode": "table", "placement": "bottom", "calcs": ["last", "max"]},
+            "tooltip": {"mode": "multi", "sort": "desc"},
         },
         custom={
             "drawStyle": "line",
@@ -239,7 +289,37 @@ def lines(
         },
         steps=steps,
         overrides=overrides,
-        minimum=0,
+        links=links,
+        minimum=minimum,
+        color="palette-classic",
+    )
+
+
+def timeline(
+    title: str, description: str, *queries: Query, width: int = 12, height: int = 9,
+    overrides: tuple[Override, ...] = (), links: tuple[Link, ...] = (), texts: Mapping[str, str] | None = None,
+) -> Panel:  # fmt: skip
+    """Return a panel with a bar for each series, drawn while it is there: when what was the case."""
+    return Panel(
+        title,
+        description,
+        "state-timeline",
+        "none",
+        width,
+        height,
+        queries,
+        {
+            "alignValue": "left",
+            "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom", "calcs": []},
+            "mergeValues": True,
+            "rowHeight": 0.8,
+            "showValue": "never",
+            "tooltip": {"mode": "single", "sort": "none"},
+        },
+        custom={"fillOpacity": 80, "lineWidth": 0},
+        overrides=overrides,
+        links=links,
+        texts=texts or {},
         color="palette-classic",
     )
 
@@ -264,22 +344,43 @@ class Column:
         return Override("byName", self.heading, {"unit": self.unit, **decimals, **self.shown})
 
 
-def table(title: str, description: str, *columns: Column, keys: Mapping[str, str], sort_by: str, height: int) -> Panel:
-    """Return a table over the full width with a row for each combination of the labels ``keys`` (label: heading)."""
+GAUGE_OF_OBJECTIVE: Mapping[str, Any] = {
+    "min": 0,
+    "max": 1,
+    "thresholds": thresholds(OF_OBJECTIVE),
+    "custom.cellOptions": {"type": "gauge", "mode": "gradient"},
+}
+"""How a share of an objective is shown in a table."""
+
+RED_ABOVE_ZERO: Mapping[str, Any] = {
+    "thresholds": thresholds(GOOD_IS_ZERO),
+    "custom.cellOptions": {"type": "color-text"},
+}
+
+
+def table(
+    title: str, description: str, *columns: Column, keys: Mapping[str, str], sort_by: str, height: int,
+    width: int = 24, links: Mapping[str, Link] | None = None, no_value: str = UNKNOWN,
+) -> Panel:  # fmt: skip
+    """Return a table with a row for each combination of the labels ``keys`` (label: heading).
+
+    ``links`` says where a click at a cell leads, by the heading of its column.
+    """
     values = {f"Value #{ref_id(index)}": column for index, column in enumerate(columns)}
     hidden = ["Time", *(value for value, column in values.items() if column.label)]
     named = dict(keys) | {column.label or value: column.heading for value, column in values.items()}
+    linked = tuple(Override("byName", heading, {"links": [link.json()]}) for heading, link in (links or {}).items())
     return Panel(
         title,
         description,
         "table",
         "none",
-        24,
+        width,
         height,
         tuple(Query(column.expression) for column in columns),
-        {"showHeader": True, "sortBy": [{"displayName": sort_by, "desc": True}]},
-        custom={"align": "auto", "displayMode": "auto", "filterable": True},
-        overrides=tuple(column.overrides() for column in columns),
+        {"frameIndex": 0, "showHeader": True, "sortBy": [{"displayName": sort_by, "desc": True}]},
+        custom={"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": False},
+        overrides=(*(column.overrides() for column in columns), *linked),
         transformations=(
             {"id": "merge", "options": {}},
             {
@@ -292,4 +393,5 @@ def table(title: str, description: str, *columns: Column, keys: Mapping[str, str
             },
         ),
         is_instant=True,
+        no_value=no_value,
     )

@@ -1,4 +1,4 @@
-"""The boards' JSON: laid out without overlaps, complete, in Grafana 7.5's schema, and written by the command."""
+"""The boards' JSON: laid out without overlaps, complete, narrowed by what is chosen, and written by the command."""
 
 import json
 import re
@@ -15,11 +15,13 @@ from dashboards.panels import RATIO, UNITS, unit_of
 from monitor.catalog import BY_NAME, METRICS
 from monitor.cli.main import streamgauge
 
+OURS = re.compile(r"streamgauge_[a-z_]+?(?=_bucket|\b)")
+
 RENDERED = [pytest.param(board.json(), id=board.uid) for board in BOARDS]
 PANELS = [pytest.param(panel, id=f"{board.uid}: {panel.title}") for board in BOARDS for panel in board.panels]
 
-KNOWN_TYPES = {"row", "stat", "table", "timeseries"}
-"""Panels that are part of Grafana from 7.4 on."""
+ABOVE_THE_FOLD = 14
+"""Panels that somebody sees at first, at most: a grid of 20 rows fits a common screen."""
 
 
 def overlap(one, other):
@@ -54,25 +56,19 @@ def test_ids_are_unique_and_stable(board):
 
 
 @pytest.mark.parametrize("board", RENDERED)
-def test_the_model_is_one_that_7_5_reads_and_later_versions_migrate(board):
-    """Schema version 27 and what belongs to it: names as data sources, known panels, the old value mappings."""
-    sources = [each["datasource"] for each in [*board["panels"], *board["annotations"]["list"]] if "datasource" in each]
-    mappings = [
-        m
-        for panel in board["panels"]
-        for m in panel.get("fieldConfig", {"defaults": {}})["defaults"].get("mappings", [])
-    ]
+def test_what_decides_is_above_the_fold(board):
+    """A strip of single numbers comes first, and no more panels are seen at first than can be taken in."""
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    top = [panel for panel in panels if panel["gridPos"]["y"] < 20]
 
-    assert 27 == board["schemaVersion"]
-    assert {"${datasource}"} == set(sources)
-    assert {panel["type"] for panel in board["panels"]} <= KNOWN_TYPES
-    assert all({"id", "type", "value", "text"} == set(mapping) for mapping in mappings)
-    assert mappings
-    assert "tooltip" not in json.dumps([panel.get("options", {}) for panel in board["panels"]]).replace(
-        "tooltipOptions", ""
-    )
-    assert re.fullmatch("[a-zA-Z0-9-_]{1,40}", board["uid"])
-    assert board["editable"] is False
+    assert len(top) <= ABOVE_THE_FOLD
+    assert {"stat"} == {panel["type"] for panel in panels if panel["gridPos"]["y"] == 1}
+
+
+@pytest.mark.parametrize("board", RENDERED)
+def test_a_boards_address_is_one_that_grafana_takes(board):
+    """At most 40 letters, digits, dashes and underscores; with our own beginning, by which provisioning knows it."""
+    assert re.fullmatch("streamgauge-[a-z-]{1,28}", board["uid"])
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -81,7 +77,7 @@ def test_every_panel_says_what_it_shows(panel):
     model = panel.json(0, 0)
     refs = [target["refId"] for target in model["targets"]]
 
-    assert len(panel.title) > 3
+    assert len(panel.title) > 2
     assert len(panel.description) > len(panel.title) + 20
     assert panel.description.endswith(".")
     assert model["fieldConfig"]["defaults"]["unit"]
@@ -95,31 +91,49 @@ def test_present_values_are_asked_for_as_such(panel):
     """Numbers and tables take this moment's value: over a range a value long gone would still be shown."""
     targets = panel.json(0, 0)["targets"]
 
-    assert {panel.type != "timeseries"} == {target["instant"] for target in targets}
-    assert {panel.type == "timeseries"} == {target["range"] for target in targets}
+    over_time = panel.type in {"timeseries", "state-timeline"}
+
+    assert {not over_time} == {target["instant"] for target in targets}
+    assert {over_time} == {target["range"] for target in targets}
     if panel.type == "timeseries":
         assert panel.custom["spanNulls"] is False
         assert "lastNotNull" not in panel.options["legend"]["calcs"]
 
 
-@pytest.mark.parametrize("panel", [each for each in PANELS if each.values[0].type == "timeseries"])
+CHARTS = [each for each in PANELS if each.values[0].type == "timeseries"]
+OF_A_RATE = re.compile(r"\b(?:rate|deriv)\(")
+
+
+def units_shown(panel):
+    """Each query of a chart with the unit that its lines are shown in."""
+    for query in panel.queries:
+        own = [each.properties["unit"] for each in panel.overrides if "unit" in each.properties and named(each, query)]
+        yield query, (own or [panel.unit])[0]
+
+
+def named(override, query):
+    name = re.sub(r"\{\{\w+\}\}", "x", query.legend)
+    return override.options == name or bool(re.search(override.options.strip("/"), name))
+
+
+@pytest.mark.parametrize("panel", CHARTS)
 def test_charts_show_the_unit_of_their_metrics(panel):
-    """Seconds are shown as durations, counts as counts, and nothing else than a ratio differs from the catalogue."""
-    units = {unit_of(name) for query in panel.queries for name in re.findall(r"streamgauge_\w+", query.expression)} - {
-        "none"
-    }
+    """Seconds are shown as durations, counts as counts; a share, or a count of series, is neither."""
+    for query, shown in units_shown(panel):
+        units = {unit_of(name) for name in OURS.findall(query.expression)} - {"none"}
 
-    if panel.unit == RATIO:
-        assert {"s"} == units
-    elif units:
-        assert {panel.unit} == units
+        if "count(" in query.expression:
+            assert "short" == shown
+        elif units and shown != RATIO:
+            assert shown in units
+        assert "none" != shown or not units
 
 
-@pytest.mark.parametrize("panel", [each for each in PANELS if each.values[0].type == "timeseries"])
+@pytest.mark.parametrize("panel", CHARTS)
 def test_rates_name_what_they_count(panel):
-    """A rate's axis says what it counts a second."""
-    if any("rate(" in query.expression for query in panel.queries):
-        assert panel.custom["axisLabel"].endswith("/s")
+    """A rate's axis says what it counts a second, or that it is a share."""
+    if any(OF_A_RATE.search(query.expression) for query in panel.queries):
+        assert panel.custom["axisLabel"].endswith("/s") or panel.unit in {RATIO, "s"}
 
 
 def test_every_unit_of_the_catalogue_has_one_of_grafana():
@@ -127,32 +141,59 @@ def test_every_unit_of_the_catalogue_has_one_of_grafana():
     assert {metric.unit for metric in METRICS} == set(UNITS)
 
 
-def test_the_choices_at_the_top_apply_everywhere():
-    """Every selector of a metric with a cluster, kind or consumer label is narrowed by that choice."""
-    for panel in OVERVIEW.panels:
+FIXED = {"streamgauge-spark": {"kind": "spark"}}
+"""Labels that a board is about one value of."""
+
+FOR_COMPARISON = {
+    ("streamgauge-consumer", "streamgauge_topic_records_total"),  # of the topics that the consumer reads
+    ("streamgauge-topic", "streamgauge_consumer_objective_seconds"),  # of the consumers that read the topic
+}
+
+
+@pytest.mark.parametrize("board", [pytest.param(board, id=board.uid) for board in BOARDS])
+def test_the_choices_at_the_top_apply_everywhere(board):
+    """Every selector of a metric that has a chosen label is narrowed by that choice: one value as itself, many as a
+    pattern.
+    """
+    chosen = {each.name: f'{each.name}={"" if each.single else "~"}"${each.name}"' for each in board.variables}
+    chosen |= {label: f'{label}="{value}"' for label, value in FIXED.get(board.uid, {}).items()}
+    for panel in board.panels:
         for query in panel.queries:
             for name, matchers in re.findall(r"(streamgauge_\w+)(?:\{([^}]*)\})?", query.expression):
-                wanted = {
-                    f'{label}=~"${label}"' for label in ("cluster", "kind", "consumer") if label in BY_NAME[name].labels
-                }
+                labels = BY_NAME[name.removesuffix("_bucket")].labels
+                wanted = {matcher for label, matcher in chosen.items() if label in labels}
 
-                assert wanted <= set(matchers.split(",")), panel.title
-
-
-def test_variables_are_asked_for_in_order():
-    """Data source first, then cluster, kind, consumer; each narrowed by the ones before it, and all chosen at first."""
-    variables = OVERVIEW.json()["templating"]["list"]
-    queries = [variable["query"]["query"] for variable in variables[1:]]
-
-    assert ["datasource", "cluster", "kind", "consumer"] == [variable["name"] for variable in variables]
-    assert [[], ["cluster"], ["cluster", "kind"]] == [re.findall(r'=~"\$(\w+)"', query) for query in queries]
-    assert all(variable["refresh"] == 2 and variable["current"]["value"] == ["$__all"] for variable in variables[1:])
-    assert all(name in BY_NAME for query in queries for name in re.findall(r"streamgauge_\w+", query))
+                if (board.uid, name) not in FOR_COMPARISON:
+                    assert wanted <= set(matchers.split(",")), panel.title
 
 
-def test_the_table_names_every_column():
+@pytest.mark.parametrize("board", [pytest.param(board, id=board.uid) for board in BOARDS])
+def test_variables_are_asked_for_in_order(board):
+    """Data source first; each choice is narrowed by some of those before it, and asked anew when the time changes."""
+    variables = board.json()["templating"]["list"]
+    before = set()
+    for variable in variables[1:]:
+        used = set(re.findall(r"\$(\w+)", variable["query"]["query"]))
+
+        assert used <= before
+        assert 2 == variable["refresh"]
+        assert variable["query"]["query"].endswith(f", {variable['name']})")
+        before.add(variable["name"])
+
+    assert "datasource" == variables[0]["name"]
+    assert all(variable["includeAll"] == variable["multi"] for variable in variables)
+    assert {"$__all"} >= {
+        value for variable in variables if variable["multi"] for value in variable["current"]["value"]
+    }
+
+
+TABLES = [each for each in PANELS if each.values[0].type == "table"]
+
+
+@pytest.mark.parametrize("panel", TABLES)
+def test_the_table_names_every_column(panel):
     """Each value and label is renamed to its heading or hidden; nothing is left as Value #X."""
-    (model,) = [panel.json(0, 0) for panel in OVERVIEW.panels if panel.type == "table"]
+    model = panel.json(0, 0)
     organize = model["transformations"][1]["options"]
     values = {f"Value #{target['refId']}" for target in model["targets"]}
     headings = list(organize["renameByName"].values())
@@ -167,6 +208,82 @@ def test_the_table_names_every_column():
     assert all(target["format"] == "table" for target in model["targets"])
 
 
+# --- ways to other boards -------------------------------------------------------------------------------
+
+
+def links_of(model):
+    """Every link of a panel, with the expressions whose series it starts from."""
+    fields, targets = model["fieldConfig"], {target["refId"]: target["expr"] for target in model["targets"]}
+    for link in fields["defaults"]["links"]:
+        yield link, list(targets.values())
+    for override in fields["overrides"]:
+        of_one = override["matcher"]["id"] == "byFrameRefID"
+        expressions = [targets[override["matcher"]["options"]]] if of_one else list(targets.values())
+        for each in override["properties"]:
+            yield from ((link, expressions) for link in (each["value"] if each["id"] == "links" else ()))
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_links_keep_time_and_data_source_and_choose_what_was_clicked_at(panel):
+    """Each leads to a board that exists, for the same time and source, and sets choices that the board has, from a
+    column or a label that is there.
+    """
+    model = panel.json(0, 0)
+    boards = {board.uid: {variable.name for variable in board.variables} for board in BOARDS}
+    headings = {each for t in model["transformations"] for each in t["options"].get("renameByName", {}).values()}
+    for link, expressions in links_of(model):
+        uid, _, query = link["url"].removeprefix("/d/").partition("?")
+        parts = query.split("&")
+        chosen = {}
+        for part in parts[2:]:
+            name, place = re.fullmatch(r"var-(\w+)=\$\{(.*):percentencode\}", part).groups()
+            chosen[name] = re.fullmatch(r'__(data\.fields|field\.labels)\["(\w+)"\]', place).groups()
+
+        assert ["${__url_time_range}", "${datasource:queryparam}"] == parts[:2]
+        assert set(chosen) <= boards[uid]
+        for kind, where in chosen.values():
+            if kind == "data.fields":
+                assert where in headings
+            else:
+                assert all(where in labels_left(expression) for expression in expressions)
+
+
+def labels_left(expression):
+    """The labels that the outermost aggregation of an expression keeps: those of its first grouping."""
+    return {label.strip() for label in re.search(r"by \(([^)]*)\)", expression)[1].split(",")}
+
+
+@pytest.mark.parametrize("board", RENDERED)
+def test_every_board_is_reached_from_every_other(board):
+    """The list of boards at the top keeps time and choices."""
+    (link,) = board["links"]
+
+    assert ("dashboards", ["streamgauge"], True, True) == (
+        link["type"],
+        link["tags"],
+        link["keepTime"],
+        link["includeVars"],
+    )
+    assert ["streamgauge"] == board["tags"]
+
+
+def test_a_click_leads_to_each_board_of_detail():
+    """From the symptom to the cause: consumer, topic, Spark query and monitor are each linked to from some panel."""
+    reached = {link["url"][3:].partition("?")[0] for each in PANELS for link, _ in links_of(each.values[0].json(0, 0))}
+
+    assert {board.uid for board in BOARDS} == reached
+
+
+@pytest.mark.parametrize("board", RENDERED)
+def test_alerts_are_marked_on_every_board(board):
+    """Alerts that fire, and at least one kind of event besides."""
+    marks = {each["name"]: each for each in board["annotations"]["list"]}
+
+    assert len(marks) >= 2
+    assert 'alertstate="firing"' in marks["Alerts"]["expr"]
+    assert all(each["enable"] and each["titleFormat"] for each in marks.values())
+
+
 # --- the files ------------------------------------------------------------------------------------------
 
 
@@ -177,15 +294,13 @@ def invoke(*arguments):
 def test_render_writes_what_grafana_provisions_itself_from(tmp_path):
     """Boards, a provider that points at them, and an example of a data source; every path is printed."""
     result = invoke("--target", "grafana", "--out", tmp_path)
-    names = [
-        "dashboards/streamgauge-overview.json",
-        *(f"provisioning/{d}/streamgauge.yaml" for d in ("dashboards", "datasources")),
-    ]
-    provider = yaml.safe_load((tmp_path / names[1]).read_text())["providers"][0]
-    source = yaml.safe_load((tmp_path / names[2]).read_text())["datasources"][0]
+    boards = [f"dashboards/{board.uid}.json" for board in BOARDS]
+    names = [*boards, *(f"provisioning/{d}/streamgauge.yaml" for d in ("dashboards", "datasources"))]
+    provider = yaml.safe_load((tmp_path / names[-2]).read_text())["providers"][0]
+    source = yaml.safe_load((tmp_path / names[-1]).read_text())["datasources"][0]
 
     assert (0, "".join(f"wrote {tmp_path / name}\n" for name in names)) == (result.exit_code, result.output)
-    assert OVERVIEW.json() == json.loads((tmp_path / names[0]).read_text())
+    assert [board.json() for board in BOARDS] == [json.loads((tmp_path / name).read_text()) for name in boards]
     assert ("file", str(tmp_path / "dashboards")) == (provider["type"], provider["options"]["path"])
     assert ("prometheus", "http://127.0.0.1:9090", "1m") == (
         source["type"],

@@ -1,4 +1,4 @@
-"""Every expression of rules and boards: parses, and names nothing that the catalogue does not have.
+"""Every expression of rules and boards: parses, and names nothing that nobody publishes.
 
 The reading here is independent of how expressions are built: it takes the finished text apart.
 """
@@ -11,12 +11,15 @@ import subprocess
 import pytest
 import yaml
 
-from alerts.rules import RULES
+from alerts.rules import ALL_RULES, RECORDS, WATCHDOG
 from dashboards.board import ALL
 from dashboards.files import BOARDS
 from monitor.catalog import BY_NAME, METRICS, Type
 
-VARIABLES = {"$__range": "1h", "$__rate_interval": "4m", "$cluster": ALL, "$kind": ALL, "$consumer": ALL}
+VARIABLES = {
+    "$__range": "1h", "$__rate_interval": "4m",
+    **{f"${name}": ALL for name in ("cluster", "kind", "consumer", "topic", "partition", "job")},
+}  # fmt: skip
 
 QUERIES = [
     pytest.param(query.expression, id=f"{board.uid}: {panel.title} {index}")
@@ -24,10 +27,48 @@ QUERIES = [
     for panel in board.panels
     for index, query in enumerate(panel.queries)
 ]
-EXPRESSIONS = [*(pytest.param(rule.expression, id=rule.name) for rule in RULES), *QUERIES]
+MARKS = [
+    pytest.param(each.expression, id=f"{board.uid}: mark {each.name}") for board in BOARDS for each in board.annotations
+]
+EXPRESSIONS = [
+    *(pytest.param(rule.expression, id=rule.name) for rule in ALL_RULES if rule != WATCHDOG),
+    *QUERIES,
+    *MARKS,
+]
+CHOICES = [pytest.param(each.query, id=f"{board.uid}: ${each.name}") for board in BOARDS for each in board.variables]
 
-SELECTOR = re.compile(r"(streamgauge_\w+)(?:\{([^}]*)\})?")
-GROUPING = re.compile(r"\b(?:by|on|ignoring|without)\s*\(([^)]*)\)")
+OF_ALERTS = {"alertname", "alertstate", "severity", *(label for rule in ALL_RULES for label in rule.labels)}
+FOREIGN = {
+    "ALERTS": OF_ALERTS,
+    "up": set(),
+    "scrape_duration_seconds": set(),
+    "scrape_samples_scraped": set(),
+    "process_cpu_seconds_total": set(),
+    "process_resident_memory_bytes": set(),
+    "process_open_fds": set(),
+    "process_max_fds": set(),
+    "process_start_time_seconds": set(),
+}
+"""What Prometheus writes itself, and what its client library tells of a process: with the labels they have."""
+
+OF_A_TARGET = {"job", "instance"}
+"""Labels that Prometheus gives every series that it scrapes."""
+
+NAMES = "|".join(["streamgauge_\\w+", *FOREIGN])
+SELECTOR = re.compile(rf"(?<![\w:])({NAMES})\b(?:\{{([^}}]*)\}})?")
+GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^)]*)\)")
+STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
+WORDS = set(
+    re.findall(
+        r"\w+",
+        """
+    by on and or unless bool group_left group_right offset end time
+    sum max min count topk rate increase deriv changes clamp_min histogram_quantile
+    max_over_time min_over_time last_over_time count_over_time sum_over_time absent_over_time delta
+    """,
+    )
+)
+"""What PromQL itself has words for, as far as it is used here."""
 
 
 def substituted(expression):
@@ -37,29 +78,56 @@ def substituted(expression):
 
 
 def metrics_in(expression):
-    """Every metric in an expression with the labels of its matchers."""
-    return [(name, re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) for name, matchers in SELECTOR.findall(expression)]
+    """Every metric in an expression with the labels of its matchers; a histogram by its own name."""
+    return [
+        (name if name in BY_NAME else name.removesuffix("_bucket"), re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers))
+        for name, matchers in SELECTOR.findall(expression)
+    ]
 
 
 def faults_in(expression):
-    """What an expression names that is not in the catalogue."""
+    """What an expression names that nobody publishes: metrics, labels, and words that are neither."""
     found = metrics_in(expression)
-    faults = [name for name, _ in found if name not in BY_NAME]
+    faults = [name for name, _ in found if name not in BY_NAME and name not in FOREIGN]
     faults += [f"{name}{{{label}}}" for name, labels in found for label in labels if label not in labels_of(name)]
     grouped = {label.strip() for labels in GROUPING.findall(expression) for label in labels.split(",")} - {""}
     known = {label for name, _ in found for label in labels_of(name)}
-    return faults + sorted(grouped - known)
+    return faults + sorted(grouped - known) + strangers_in(expression)
+
+
+def strangers_in(expression):
+    """Words outside of quotes, selectors, groupings and ranges that are neither PromQL's nor a metric's."""
+    bare = STRINGS.sub("", expression)
+    for known in (r"\[[^]]*\]", r"offset \S+", GROUPING, SELECTOR):
+        bare = re.sub(known, " ", bare)
+    words = set(re.findall(r"[a-zA-Z_:][\w:]*", bare))
+    return sorted(words - WORDS - {record.name for record in RECORDS})
 
 
 def labels_of(name):
-    return BY_NAME[name].labels if name in BY_NAME else ()
+    if name in FOREIGN:
+        return FOREIGN[name] | OF_A_TARGET
+    if name not in BY_NAME:
+        return set()
+    is_histogram = BY_NAME[name].type is Type.HISTOGRAM
+    return {*BY_NAME[name].labels, *OF_A_TARGET, *(["le"] if is_histogram else [])}
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_every_name_is_in_the_catalogue(expression):
+def test_every_name_is_published(expression):
     """Metrics, labels in matchers and labels in groupings all exist; nothing is asked for that nobody publishes."""
     assert metrics_in(expression)
     assert [] == faults_in(expression)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_is_among_labels_that_are_published(choice):
+    """The values of a variable are those of a label that the metric has."""
+    selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", choice).groups()
+    ((name, _),) = metrics_in(selector)
+
+    assert [] == faults_in(selector)
+    assert label in labels_of(name)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +136,9 @@ def test_every_name_is_in_the_catalogue(expression):
         pytest.param("streamgauge_consumer_lag > 0", ["streamgauge_consumer_lag"], id="metric"),
         pytest.param('streamgauge_cluster_up{kind="group"}', ["streamgauge_cluster_up{kind}"], id="matcher"),
         pytest.param("max by (cluster, group) (streamgauge_cluster_up)", ["group"], id="grouping"),
+        pytest.param("streamgauge_cluster_up / kafka_brokers", ["kafka_brokers"], id="a metric of somebody else"),
+        pytest.param('ALERTS{consumer="a"}', [], id="a label of an alert"),
+        pytest.param('ALERTS{member="1"}', ["ALERTS{member}"], id="a label of no alert"),
         pytest.param("max by (cluster) (streamgauge_cluster_up)", [], id="none"),
     ],
 )
@@ -81,8 +152,10 @@ def test_counters_are_only_read_as_rates(expression):
     """A counter's own value means nothing on a board or in a rule; a gauge has no rate."""
     for match in SELECTOR.finditer(expression):
         is_rated = expression[: match.start()].endswith(("rate(", "increase("))
+        name = match[1].removesuffix("_bucket")
+        is_counter = BY_NAME[name].type is not Type.GAUGE if name in BY_NAME else name.endswith("_total")
 
-        assert is_rated == (BY_NAME[match[1]].type is Type.COUNTER)
+        assert is_rated == is_counter
 
 
 @pytest.mark.skipif(
@@ -103,35 +176,14 @@ def test_every_expression_parses(tmp_path):
     assert f"{len(texts)} rules found" in answer.stdout
 
 
-PER_PARTITION = {
-    "streamgauge_consumer_lag_records",
-    "streamgauge_consumer_lag_seconds",
-    "streamgauge_consumer_lag_seconds_bound",
-    "streamgauge_consumer_committed_offset",
-    "streamgauge_consumer_lost_records",
-    "streamgauge_consumer_partition_owner_info",
-    "streamgauge_partition_log_start_offset",
-    "streamgauge_partition_log_end_offset",
-}
-"""For looking into one consumer; the overview must stay readable with ten thousands of positions."""
-
-LOOKED_UP = {
-    "streamgauge_consumer_topic_lag_records",
-    "streamgauge_consumer_topic_abandoned",
-    "streamgauge_consumer_rebalancing_seconds_total",
-    "streamgauge_consumer_state",
-    "streamgauge_consumer_info",
-    "streamgauge_spark_batch_duration_seconds",
-    "streamgauge_spark_batches_total",
-    "streamgauge_observe_requests_total",
-}
-"""For asking by hand: no board and no rule needs them so far."""
+LOOKED_UP: set[str] = set()
+"""For asking by hand only, each with the reason why no board and no rule needs it."""
 
 
 def test_every_metric_is_used_or_listed():
     """A new metric is put on a board, into a rule, or listed here with the reason why not."""
-    used = {name for each in EXPRESSIONS for name, _ in metrics_in(each.values[0])}
+    used = {name for each in EXPRESSIONS for name, _ in metrics_in(each.values[0])} - set(FOREIGN)
     everything = {metric.name for metric in METRICS}
 
-    assert everything == used | PER_PARTITION | LOOKED_UP
-    assert set() == used & (PER_PARTITION | LOOKED_UP)
+    assert everything == used | LOOKED_UP
+    assert set() == used & LOOKED_UP
