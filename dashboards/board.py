@@ -120,7 +120,12 @@ class Board:
 
     def text(self) -> str:
         """Return the JSON model as text, the same for the same board to the byte."""
-        return json.dumps(self.json(), indent=2, ensure_ascii=False) + "\n"
+        return text_of(self.json())
+
+
+def text_of(model: Json) -> str:
+    """Return a JSON model as text, the same for the same model to the byte."""
+    return json.dumps(model, indent=2, ensure_ascii=False) + "\n"
 
 
 def _laid_out(rows: tuple[Row, ...]) -> list[Json]:

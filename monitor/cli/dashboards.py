@@ -22,7 +22,12 @@ def dashboards() -> None:
 
 @dashboards.command()
 @click.option(
-    "--target", type=click.Choice(["grafana"]), default="grafana", show_default=True, help="What is to show the boards."
+    "--target",
+    type=click.Choice(["grafana", "grafana-7", "configmaps"]),
+    default="grafana",
+    show_default=True,
+    help="What is to show the boards: files for Grafana from 10 on, or for 7.5 to 9, or ConfigMaps for the sidecar of "
+    "Grafana's Helm chart.",
 )
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
 @click.option(
@@ -49,12 +54,20 @@ def dashboards() -> None:
 def render(
     target: str, out: Path, boards_path: PurePosixPath | None, prometheus_url: str, scrape_interval: str
 ) -> None:
-    """Write the boards and the files with which Grafana provisions itself from them."""
+    """Write the boards and the files with which Grafana provisions itself from them.
+
+    ConfigMaps hold the boards alone: data sources are the chart's business.
+    """
     from alerts.files import write
-    from dashboards.files import BOARDS_FOLDER
+    from dashboards.files import BOARDS_FOLDER, config_maps
     from dashboards.files import render as rendered
 
-    where = boards_path or PurePosixPath((out / BOARDS_FOLDER).absolute())
-    texts = rendered(where, prometheus_url=prometheus_url, scrape_interval=scrape_interval)
+    if target == "configmaps":
+        texts = config_maps()
+    else:
+        where = boards_path or PurePosixPath((out / BOARDS_FOLDER).absolute())
+        texts = rendered(
+            where, prometheus_url=prometheus_url, scrape_interval=scrape_interval, is_old=target == "grafana-7"
+        )
     for path in write(texts, out):
         click.echo(f"wrote {path}")
