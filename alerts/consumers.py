@@ -71,7 +71,8 @@ def _burns(factor: float, window: str, minutes: int, short: str, short_minutes: 
     """
     limit = f"{factor} * {BUDGET}"
     return (
-        f"sum_over_time({OVER_OBJECTIVE.name}[{window}]) / {minutes} > {limit}\n"
+        # A window that begins and ends with an evaluation holds one more than its minutes.
+        f"clamp_max(sum_over_time({OVER_OBJECTIVE.name}[{window}]) / {minutes}, 1) > {limit}\n"
         f"and sum_over_time({OVER_OBJECTIVE.name}[{short}]) / {short_minutes} > {limit}\n"
         # A consumer that is gone burns nothing any more.
         f"and on ({', '.join(CONSUMER)}) {last(_objective, FRESH)}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monitor.cli.alerts_backtest import backtest
 from monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ config_option = click.option(
 @click.group()
 def alerts() -> None:
     """Render, check and test the alert rules."""
+
+
+alerts.add_command(backtest)
 
 
 @alerts.command()

@@ -5,37 +5,23 @@ Grafana's rules: a real Prometheus has their series and answers what those rules
 would do.
 """
 
-import asyncio
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
 import yaml
+from case_samples import BASES, CASES, minute
 from grafana_evaluator import GrafanaRule
+from prometheus_servers import needs_prometheus
 
 from alerts import grafana
-from alerts.cases import case_files, documents
+from alerts.cases import case_files
 from alerts.rules import ALL_RULES, RECORDS
-from monitor.catalog import BY_NAME
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")) and not os.environ.get("CI"),
-    reason="prometheus and promtool are not on PATH (Debian: package prometheus)",
-)
+pytestmark = needs_prometheus
 
-APART_SECONDS = 16 * 3600
-"""Between the beginnings of two cases: longer than the longest case and what rules look back together."""
-
-BEGIN = 1_700_006_400  # a multiple of APART_SECONDS and of a minute
-
-CASES = [(name, case) for name, document in documents().items() for case in document["tests"]]
 KEPT = {
     (name, case["name"]): {each["at"] for each in case.get("fires", []) if "kept" in each}
     for name, said in case_files().items()
@@ -43,87 +29,10 @@ KEPT = {
 }
 """The moments of a case at which an alert is no longer true, and kept firing."""
 
-BASES = {id(case): BEGIN + index * APART_SECONDS for index, (_, case) in enumerate(CASES)}
-
 
 def in_any_order(alert: object) -> str:
     """Two alerts with the same labels are the same, whatever comes first in them."""
     return json.dumps(alert, sort_keys=True)
-
-
-def minute(moment):
-    return int(moment.removesuffix("m"))
-
-
-# --- the series of the cases in a Prometheus ---------------------------------------------------------
-
-
-def samples(notation):
-    """promtool's notation as values, None where there is no sample."""
-    for token in notation.split():
-        match = re.fullmatch(r"(?P<from>_|stale|[\d.]+)(?P<step>[+-][\d.]+)?(x(?P<times>\d+))?", token)
-        if match["from"] in {"_", "stale"}:
-            yield from [None] * int(match["times"] or 1)
-        else:
-            yield from (
-                float(match["from"]) + float(match["step"] or 0) * i for i in range(int(match["times"] or 0) + 1)
-            )
-
-
-def openmetrics():
-    """Every sample of every case, each case in its own time."""
-    lines = {}
-    for _, case in CASES:
-        base = BASES[id(case)]
-        for series in case["input_series"]:
-            name = series["series"].split("{")[0]
-            shift = base if BY_NAME[name].unit == "timestamp" else 0
-            for index, value in enumerate(samples(series["values"])):
-                if value is not None:
-                    lines.setdefault(name, []).append(f"{series['series']} {value + shift!r} {base + 60 * index}")
-    return "".join(f"# TYPE {name} unknown\n" + "\n".join(those) + "\n" for name, those in lines.items()) + "# EOF\n"
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def prometheus(tmp_path_factory):
-    """The address of a Prometheus that has all of that."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "samples.txt").write_text(openmetrics())
-    (folder / "prometheus.yml").write_text("{}\n")
-    subprocess.run(
-        ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=50000h", "openmetrics",
-         "samples.txt", "data"], cwd=folder, check=True, capture_output=True
-    )  # fmt: skip
-    address = f"127.0.0.1:{free_port()}"
-    command = [
-        "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}",
-        "--storage.tsdb.retention.time=100y",
-    ]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    try:
-        asyncio.run(until_ready(address, process, folder / "log"))
-        yield f"http://{address}"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-async def until_ready(address, process, log):
-    while True:
-        assert process.poll() is None, log.read_text()[-2000:]
-        try:
-            with urllib.request.urlopen(f"http://{address}/-/ready") as answer:
-                if answer.status == 200:
-                    return
-        except urllib.error.URLError:
-            pass
-        await asyncio.sleep(0.05)
 
 
 class Asked:
@@ -159,14 +68,14 @@ FROM_API = {rule["title"]: rule for rule in json.loads(FILES[grafana.GROUP_FILE]
 
 
 @pytest.mark.parametrize(("name", "case"), [pytest.param(*each, id=f"{each[0]}: {each[1]['name']}") for each in CASES])
-def test_grafana_fires_when_prometheus_does(name, case, prometheus):
+def test_grafana_fires_when_prometheus_does(name, case, backfilled_prometheus):
     """At every moment a case asks about: the same alerts with the same labels and the same words, or none.
 
     While an alert is only kept firing the words differ: Prometheus repeats the last ones, Grafana makes new ones.
     """
     minutes = max(minute(each["eval_time"]) for each in case["alert_rule_test"])
     base = BASES[id(case)]
-    rule = GrafanaRule(FROM_FILE[name], 60, Asked(prometheus, base, minutes))
+    rule = GrafanaRule(FROM_FILE[name], 60, Asked(backfilled_prometheus, base, minutes))
 
     firing = {at: rule.evaluate(base + 60 * at) for at in range(minutes + 1)}
 
