@@ -334,7 +334,22 @@ MailAddress = Annotated[str, AfterValidator(_is_mail_address)]
 HostAndPort = Annotated[str, AfterValidator(_is_host_and_port)]
 
 
-class Contact(_Part):
+class _Secretive(_Part):
+    @model_validator(mode="before")
+    @classmethod
+    def _names_variables(cls, data: object) -> object:
+        """Say where a secret belongs that was written into the file."""
+        for key in ("url", "key", "token", "password"):
+            if isinstance(data, dict) and key in data and f"{key}_variable" in cls.model_fields:
+                raise PydanticCustomError(
+                    "secret",
+                    "{key} stays out of the file: write {key}_variable: NAME, and put it into that environment variable",
+                    {"key": key},
+                )
+        return data
+
+
+class Contact(_Secretive):
     """What every way to tell somebody has. Secrets are not in here: their environment variables are named."""
 
     severities: tuple[AlertSeverity, ...] = Field(
@@ -387,7 +402,7 @@ class WebhookContact(Contact):
     )
 
 
-class Smtp(_Part):
+class Smtp(_Secretive):
     """The mail server that Alertmanager sends through."""
 
     smarthost: HostAndPort = Field(description="HOST:PORT.")

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 STDOUT = "-"
 
 
+def _uid(_: click.Context, __: click.Parameter, value: str) -> str:
+    import re
+
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", value) is None:
+        problem = f"{value!r} is no uid of Grafana: 1 to 40 letters, digits, - and _"
+        raise click.BadParameter(problem)
+    return value
+
+
 config_option = click.option(
     "--config",
     metavar="FILE",
@@ -46,6 +55,7 @@ alerts.add_command(backtest)
 @click.option(
     "--datasource-uid",
     metavar="UID",
+    callback=_uid,
     default="streamgauge-prometheus",
     show_default=True,
     help="Prometheus as Grafana knows it (target grafana).",
@@ -105,7 +115,10 @@ def render(
 )
 @config_option
 def check(target: str, config: str | None) -> None:
-    """Have promtool check the rules, every lint on, or amtool the routes."""
+    """Have promtool or amtool check the files.
+
+    promtool checks the rules, every lint on, and amtool the routes (--target alertmanager).
+    """
     if target == "alertmanager":
         from alerts.alertmanager import check as amtool_check
 
@@ -120,7 +133,11 @@ def check(target: str, config: str | None) -> None:
 @alerts.command()
 @click.pass_context
 def test(ctx: click.Context) -> None:
-    """Have promtool run every rule's own tests: it fires, is silent, resolves and loses a scrape."""
+    """Have promtool run the tests of the rules.
+
+    Every rule has its own: it fires with these words, is silent, resolves, and survives a lost scrape. Exit code: 0 all
+    pass; 1 one does not; 3 promtool is not there.
+    """
     from alerts.cases import documents, jobs
     from alerts.promtool import test as tested
 

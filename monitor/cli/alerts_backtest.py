@@ -69,10 +69,11 @@ def backtest(
     objectives_of: str | None,
     output: str,
 ) -> int:
-    """Replay the rules over a Prometheus: what would have fired, when, and for how long.
+    """Replay the rules over a Prometheus.
 
-    It begins as if the rules had been loaded at the first evaluation. With other objectives every alert says whether it
-    is the same, gone or new under them; an alert that begins or ends at another time is gone and new. Times are UTC.
+    What would have fired, when, and for how long; and with other objectives, whether each alert is the same, gone or
+    new under them: one that begins or ends at another time is gone and new. It begins as if the rules had been loaded
+    at the first evaluation. Times are UTC.
 
     A log-in to Prometheus comes from the environment: STREAMGAUGE_PROMETHEUS_TOKEN, or _USERNAME and _PASSWORD.
 

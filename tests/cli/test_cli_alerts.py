@@ -107,6 +107,7 @@ def test_contacts_are_rendered_for_alertmanager(with_contacts):
     [
         pytest.param(("--target", "alertmanager", "--config", "no.yml"), "no.yml", id="no settings file"),
         pytest.param(("--runbooks-url", "docs.example.org"), "'docs.example.org' is no address", id="no address"),
+        pytest.param(("--target", "grafana", "--datasource-uid", ""), "'' is no uid of Grafana", id="no data source"),
         pytest.param(("--target", "grafana"), "cannot print the 2 files of target grafana", id="two files as one"),
     ],
 )
