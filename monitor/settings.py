@@ -343,7 +343,7 @@ class _Secretive(_Part):
             if isinstance(data, dict) and key in data and f"{key}_variable" in cls.model_fields:
                 raise PydanticCustomError(
                     "secret",
-                    "{key} stays out of the file: write {key}_variable: NAME, and put it into that environment variable",
+                    "{key} stays out of the file: write {key}_variable: NAME, and set NAME in the environment",
                     {"key": key},
                 )
         return data
