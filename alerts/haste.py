@@ -19,9 +19,7 @@ _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_00
 
 _DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
 
-_IN_EXPRESSION = re.compile(
-    rf"(?<=\[){_DURATION.pattern}|(?<=:){_DURATION.pattern}(?=\])|(?<=offset ){_DURATION.pattern}"
-)
+_IN_EXPRESSION = re.compile(rf"(?<=\[){_DURATION.pattern}|(?<=offset ){_DURATION.pattern}")
 
 
 def shorter(duration: str, by: int) -> str:

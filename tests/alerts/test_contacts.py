@@ -229,6 +229,10 @@ def test_a_dollar_in_a_file_is_no_variable():
     [
         pytest.param("slack", {"url_variable": "https://hooks.example.org/x"}, "no name of an env", id="a secret"),
         pytest.param(
+            "slack", {"url": "https://hooks.example.org/x"}, "write url_variable: NAME", id="a secret in place"
+        ),
+        pytest.param("webhook", {"token": "hooks.example.org"}, "write token_variable: NAME", id="a token in place"),
+        pytest.param(
             "pagerduty", {"severities": ["none"]}, "'critical', 'warning' or 'info'", id="pagerduty: watchdog"
         ),
         pytest.param("email", {"to": ["team"]}, "no e-mail address", id="no address"),

@@ -39,7 +39,7 @@ def test_durations_as_they_are_written(text, divided):
     assert divided == shorter(text, 60)
 
 
-DURATIONS = re.compile(r"\[(\w+)(?::(\w+))?\]|offset (\w+)")
+DURATIONS = re.compile(r"\[([^\]]+)\]|offset (\w+)")
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)
@@ -55,6 +55,9 @@ def test_every_duration_of_a_rule_is_divided_and_nothing_else(rule):
     assert [milliseconds(rule.hold), rule.keep and milliseconds(rule.keep)] == [
         60 * milliseconds(fast.hold), fast.keep and 60 * milliseconds(fast.keep),
     ]  # fmt: skip
+    assert [milliseconds(number.window) for number in rule.numbers] == [
+        60 * milliseconds(number.window) for number in fast.numbers
+    ]
     assert rule == hastened(rule, 1)
 
 
