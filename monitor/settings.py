@@ -171,6 +171,33 @@ class SparkCheckpoints(_Part):
     )
 
 
+def _is_listening_address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:  # noqa: PLR2004
+        raise PydanticCustomError("address", "should be HOST:PORT, for example 127.0.0.1:9761")
+    return address
+
+
+class SparkEvents(_Part):
+    """Events that Spark jobs send of their queries by `streamgauge.spark.attach`."""
+
+    topic: str | None = Field(
+        "streamgauge.spark", min_length=1, description="Topic of this cluster that they are sent to; null: none."
+    )
+    listen: Annotated[str, AfterValidator(_is_listening_address)] | None = Field(
+        None, description="HOST:PORT to take them on by HTTP, for jobs that do not reach Kafka."
+    )
+    token: SecretStr | None = Field(
+        None, description="What jobs must send as `Authorization: Bearer …`; best as `${NAME}` from the environment."
+    )
+
+
+class SparkDriverUi(_Part):
+    """A Spark driver's web interface, for what only it knows of the batch in flight."""
+
+    url: Url = Field(description="Its address, as a browser opens it: http://HOST:4040, or that of a proxy.")
+
+
 class Filter(_Part):
     """Which names are looked at: those that match `include` and do not match `exclude`."""
 
@@ -220,6 +247,8 @@ class Cluster(_Part):
     groups: Filter = Field(Filter(), description="Which groups are looked at; nobody is asked about the others.")
     topics: Filter = Field(Filter(), description="Which topics are looked at; nobody is asked about the others.")
     spark: tuple[SparkCheckpoints, ...] = Field((), description="Spark queries, by their checkpoint folders.")
+    spark_events: SparkEvents | None = Field(None, description="Spark queries, by what their jobs tell themselves.")
+    spark_drivers: tuple[SparkDriverUi, ...] = Field((), description="Spark queries, by their drivers' web interfaces.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Cluster:

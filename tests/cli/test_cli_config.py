@@ -16,6 +16,7 @@ ENVIRON = {
     "KAFKA_CA": "-----BEGIN CERTIFICATE-----",
     "KAFKA_CERT": "-----BEGIN CERTIFICATE-----",
     "KAFKA_KEY": f"-----BEGIN PRIVATE KEY-----{SECRET}",
+    "SPARK_EVENTS_TOKEN": SECRET,
 }
 
 

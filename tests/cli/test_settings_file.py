@@ -498,7 +498,8 @@ def test_every_part_of_the_settings_is_found():
     """The places of all parts are known, for advice and for the manual."""
     assert [
         "the top of the file", "clusters[]", "clusters[].sasl", "clusters[].tls", "clusters[].groups",
-        "clusters[].topics", "clusters[].spark[]", "objectives", "objectives.consumers[]", "http", "metrics",
+        "clusters[].topics", "clusters[].spark[]", "clusters[].spark_events", "clusters[].spark_drivers[]",
+        "objectives", "objectives.consumers[]", "http", "metrics",
         "metrics.levels[]", "grafana", "notifications", "notifications.email[]", "notifications.slack[]",
         "notifications.pagerduty[]", "notifications.teams[]", "notifications.webhook[]", "notifications.smtp",
     ] == [place for place, _ in models()]  # fmt: skip
