@@ -1,30 +1,55 @@
-"""A job as a Faust app: an agent for each of its parts.
+"""A job as a Faust app: whole fetched batches to each of its parts.
 
     app = JobApp(averages)
 
 and ``streamgauge worker --app MODULE:app`` runs it. Brokers come from STREAMGAUGE_BROKERS unless they are given; the
 consumer group is the job's name.
 
-Faust flushes what was sent before it commits, so a crash repeats outputs rather than losing them. Windows are kept
-in memory: those of partitions that stay with a worker outlive a rebalance, those that were open when a worker ended
-are gone, and what is counted anew of them is marked as partial.
+A batch is processed in chunks and what comes of it is handed to the producer. Every ``FLUSH_SECONDS``, and before
+partitions go to another worker, the job is *written out*:
+
+1. what it sent is acknowledged: results, late records, dead letters, what goes through the topic between;
+2. what has changed of windows is written to the changelog, and acknowledged (``processors.kept``);
+3. the offsets that had come by then are released for commit;
+4. panes of closed windows are deleted.
+
+A crash before 2 repeats outputs, with the same values; one between 2 and 3 has records read again that change nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import Any
+import time
+from typing import Any, cast
 
-import faust
+from aiokafka.errors import KafkaError
+from faust.transport.drivers.aiokafka import Producer
+from faust.types import TP
+from mode import Service
 from mode.supervisors import CrashingSupervisor
 
+from monitor.errors import UsageError
 from processors import brokers
+from processors.batches import BatchApp, BatchConsumer, partitions_of
+from processors.kept import META, Flush
+from processors.outbox import Outbox, acknowledged
+from processors.pane_table import Entry, PaneTable
 from processors.pipeline import Job
-from processors.running import Counts, Part, Record, parts
+from processors.running import Counts, Output, Part, Quiet, Record, parts
 from processors.windows import Result
 
 PARTITIONS = 4
 """Partitions of the source where it does not exist yet and is made here."""
+
+CHUNK = 500
+"""Records that are processed before others get their turn: some 10 ms."""
+
+FLUSH_SECONDS = 2.0
+"""How often what has changed is written out: what a crash has to do again."""
+
+MOST_TOUCHED = 50_000
+"""Values that may change before they are written out in any case."""
 
 RAW: dict[str, Any] = {
     "key_type": bytes,
@@ -36,25 +61,41 @@ RAW: dict[str, Any] = {
 """Topics of bytes: what Faust cannot decode it skips; what a job cannot, it sets aside."""
 
 
-class JobApp(faust.App):
-    """A Faust app that does one job; options are Faust's."""
+class JobApp(BatchApp):
+    """A Faust app that does one job; options are Faust's. ``store="rocksdb://"`` keeps windows on disk as well."""
 
     def __init__(self, job: Job, bootstrap_servers: str | None = None, **options: Any) -> None:
         servers = bootstrap_servers or os.environ.get("STREAMGAUGE_BROKERS") or "127.0.0.1:9092"
-        super().__init__(
-            job.name,
-            broker=brokers.broker_url(servers),
-            **{"store": "memory://", "web_enabled": False, "datadir": brokers.data_folder(job.name), **options},
-        )
+        defaults = {
+            "store": "memory://",
+            "web_enabled": False,
+            "datadir": brokers.data_folder(job.name),
+            "table_standby_replicas": 0,
+            "producer_max_batch_size": 128 << 10,  # a batch is what a chunk sends to a partition
+        }
+        super().__init__(job.name, broker=brokers.broker_url(servers), **{**defaults, **options})
         self.job = job
         self._parts = parts(job, partitions=PARTITIONS)
         written = {job.sink, job.dead_letters, job.late} - {None}
         self._written = {name: self.topic(name, **RAW) for name in sorted(map(str, written))}
+        self._declared = False
         for number, part in enumerate(self._parts):
             read = self.topic(part.topic, internal=part.topic != job.source, **RAW)
             if number:
                 self._written[part.topic] = read
-            self._attach(number, read)
+            self._subscribe(number, read)
+        self.table: PaneTable | None = None
+        windowed = next((part for part in self._parts if part.window is not None), None)
+        if windowed is not None:
+            self.table = PaneTable(self, windowed.topic, self._forget, self._write_again)
+            self.tables.add(self.table)
+        self._outbox = Outbox(self._producing, self._note_sent)
+        self._changelog = Outbox(self._producing)
+        self._quiet = Quiet()
+        self._turn = asyncio.Lock()  # who processes or takes a flush: never in the middle of each other
+        self._writing = asyncio.Lock()
+        self._may_write = False  # nor after a failure: what failed may not be taken for written
+        self._wrote_at = time.monotonic()
         self.on_partitions_assigned.connect(self._keep_assigned)
 
     @property
@@ -71,46 +112,210 @@ class JobApp(faust.App):
 
         Raises:
             UnreachableError: no broker answers.
+            UsageError: a topic was given more partitions since its changelog was made.
         """
-        partitions = (await brokers.topics(self)).get(self.job.source, PARTITIONS)
+        found = await brokers.topics(self)
+        partitions = found.get(self.job.source, PARTITIONS)
         self.conf.topic_partitions = partitions
         self._parts = parts(self.job, partitions=partitions)
+        for part in self._parts:
+            self._batches.take_batches(part.topic, self._taker(part))
+        if self.table is not None:
+            self._check_changelog(self.table, found, partitions)
+            for part in self._parts:
+                part.kept = self.table.take
+            self._batches.take_batches(self.table.changelog_topic_name, self.table.read_back)
         await super().on_first_start()
 
-    def _attach(self, number: int, topic: Any) -> None:
+    async def write_out(self, *, is_last: bool = False) -> None:
+        """Write what has changed, and release the offsets that had come by then.
+
+        Nothing is written between the last time before partitions go and their assignment: others may have them. A
+        worker that stood still for long asks first whether it still is in the group.
+
+        Raises:
+            KafkaError: something was not acknowledged; nothing was released then, and nothing will be.
+            KeptError: windows hold what cannot be kept.
+        """
+        async with self._writing:
+            stood_still = time.monotonic() - self._wrote_at > self.conf.broker_session_timeout / 2
+            if not self._may_write or (stood_still and not await self._batches.is_member()):
+                return
+            self._may_write = False
+            await self._write_out()
+            self._may_write = not is_last
+            self._wrote_at = time.monotonic()
+
+    async def _write_out(self) -> None:
+        async with self._turn:
+            await self._outbox.send()
+            sent = self._outbox.take_sent()
+            flushes = [
+                (part, partition, state.take_flush())
+                for part in self._parts
+                for partition, state in part.state.items()
+                if state.is_changed
+            ]
+        await acknowledged(sent)
+        kept = {partition: flush for part, partition, flush in flushes if part.window is not None}
+        await self._keep({number: [*flush.entries, (META, flush.meta)] for number, flush in kept.items()})
+        for part, partition, flush in flushes:
+            self._batches.release(TP(part.topic, partition), flush.next)
+        await self._keep({number: _deleted(flush) for number, flush in kept.items() if flush.gone})
+
+    async def _keep(self, entries: dict[int, list[Entry]]) -> None:
+        if self.table is None or not entries:
+            return
+        topic = self.table.changelog_topic_name
+        for partition, each in entries.items():
+            self._changelog.put(Output(topic, key, value, partition=partition) for key, value in each)
+        await self._changelog.send()
+        offsets = await acknowledged(self._changelog.take_sent())
+        for partition, each in entries.items():
+            self.table.written(partition, each, offsets[partition])
+
+    @Service.task
+    async def _write_out_regularly(self) -> None:
+        while not self.should_stop:
+            await self.sleep(FLUSH_SECONDS)
+            if not self.rebalancing:
+                await self._mark_quiet()
+                await self.write_out()
+
+    def _subscribe(self, number: int, topic: Any) -> None:
         name = self.job.name if number == 0 else f"{self.job.name}-by-key"
 
-        # Faust would otherwise start a failing agent anew behind the record, for ever: records lost, and looking well.
+        # Faust subscribes to the topics of agents, and shows them; batches go to the taker instead.
         @self.agent(topic, name=name, supervisor_strategy=CrashingSupervisor)
         async def take(stream: Any) -> None:
-            part = self._parts[number]
-            for written in self._written.values():
-                await written.maybe_declare()
             async for event in stream.events():
-                await self._process(part, event.message)
+                problem = f"a record of {event.message.topic} came by itself"
+                raise RuntimeError(problem)
 
-    async def _process(self, part: Part, message: Any) -> None:
-        for output in part.process(record_of(message)):
-            await self._written[output.topic].send(
-                key=output.key, value=output.value, headers=list(output.headers), timestamp=output.timestamp
-            )
-        part.check()
+    def _taker(self, part: Part) -> Any:
+        async def take(tp: TP, records: Any, may_go_on: Any) -> None:
+            await self._declare()
+            self._check_table(part, tp)
+            for begin in range(0, len(records), CHUNK):
+                async with self._turn:
+                    if not may_go_on():
+                        return
+                    await self._process(part, records[begin : begin + CHUNK])
+                windows = part.state[tp.partition].windows
+                if windows is not None and windows.touched > MOST_TOUCHED:
+                    # Goes on if this is cancelled: the next one waits for it.
+                    await asyncio.shield(asyncio.ensure_future(self.write_out()))
+                await asyncio.sleep(0)
+
+        return take
+
+    async def _process(self, part: Part, records: Any) -> None:
+        process, put = part.process, self._outbox.put
+        try:
+            for record in records:
+                outputs = process(record_of(record))
+                if outputs:
+                    put(outputs)
+                    part.check()
+        finally:
+            await self._outbox.send()
+
+    async def _mark_quiet(self) -> None:
+        """Send markers of partitions of the source that have nothing more to read; see ``processors.running``."""
+        now = asyncio.get_running_loop().time()
+        first = self._parts[0]
+        tps = [TP(first.topic, source) for source in self._quiet.sources(now)]
+        if not tps or self.table is None:
+            return
+        try:
+            ends = await self.consumer.highwaters(*tps)
+        except (KafkaError, OSError, TimeoutError) as exc:
+            self.log.info("End offsets are not known: %r", exc)
+            ends = {}
+        async with self._turn:
+            for tp in tps:
+                if ends.get(tp) is None or ends[tp] != await self._next(first, tp):
+                    self._quiet.busy(tp.partition, now)
+                    continue
+                for to in self._quiet.markers(tp.partition, now):
+                    self._outbox.put([first.marker(tp.partition, ends[tp] - 1, to)])
+            await self._outbox.send()
+
+    async def _next(self, part: Part, tp: TP) -> int | None:
+        state = part.state.get(tp.partition)
+        return await self.consumer.position(tp) if state is None else state.next
+
+    def _note_sent(self, output: Output, partition: int) -> None:
+        if output.source is not None:
+            self._quiet.sent(output.source, partition, asyncio.get_running_loop().time())
+
+    @property
+    def _batches(self) -> BatchConsumer:
+        return cast("BatchConsumer", self.consumer)
+
+    def _producing(self) -> Any:
+        return cast("Producer", self.producer)._ensure_producer()  # noqa: SLF001  # Faust's own sends one by one
+
+    async def _declare(self) -> None:
+        if not self._declared:
+            for topic in self._written.values():
+                await topic.maybe_declare()
+            self._declared = True
+
+    def _forget(self, partition: int) -> None:
+        for part in self._parts:
+            if part.window is not None:
+                part.forget(partition)
+
+    def _write_again(self, partition: int, names: list[bytes]) -> None:
+        for part in self._parts:
+            if part.window is not None and partition in part.state:
+                part.state[partition].write_again(names)
 
     async def _keep_assigned(self, _app: Any, /, *args: Any, **_: Any) -> None:
+        self._may_write, self._wrote_at = not self.crashed, time.monotonic()
         places = list(args[0])
         for part in self._parts:
-            part.keep(partition for topic, partition in places if topic == part.topic)
+            part.keep(partitions_of(places, part.topic))
+        if self.job.rekeyed is not None and self.table is not None:
+            targets = range(self.consumer.topic_partitions(self.job.rekeyed) or 0)
+            now = asyncio.get_running_loop().time()
+            self._quiet.expect(partitions_of(places, self.job.source), targets, now)
+
+    def _check_changelog(self, table: PaneTable, found: dict[str, int], partitions: int) -> None:
+        wanted, changelog = found.get(table.source, partitions), table.changelog_topic_name
+        table.changelog_topic.partitions = wanted
+        if found.get(changelog, wanted) != wanted:
+            problem = (
+                f"topic {table.source} has {wanted} partitions, but {changelog} has {found[changelog]}: the windows "
+                "kept so far cannot be used any more; start under another name"
+            )
+            raise UsageError(problem)
+
+    def _check_table(self, part: Part, tp: TP) -> None:
+        if part.window is None or self.table is None:
+            return
+        changelog = self.table.changelog_topic_name
+        if TP(changelog, tp.partition) not in self.consumer.assignment():
+            problem = (
+                f"topic {tp.topic} partition {tp.partition} has no changelog ({changelog}): the topic was given more "
+                "partitions; the windows kept so far cannot be used any more, start under another name"
+            )
+            raise UsageError(problem)
 
 
 def record_of(message: Any) -> Record:
-    """Return a record of what Faust has."""
-    headers = message.headers.items() if isinstance(message.headers, dict) else message.headers or ()
+    """Return a record of what the consumer has; its timestamp is in milliseconds there."""
     return Record(
         message.topic,
         message.partition,
         message.offset,
-        message.timestamp,
+        message.timestamp / 1000.0,
         message.key,
         message.value,
-        tuple((name, value or b"") for name, value in headers),
+        tuple((name, value or b"") for name, value in message.headers) if message.headers else (),
     )
+
+
+def _deleted(flush: Flush) -> list[Entry]:
+    return [(key, None) for key in flush.gone]

@@ -67,7 +67,8 @@ class Memory:
     def tick(self, now: float) -> None:
         """Send markers of partitions that have been quiet; ``now`` is any clock of seconds."""
         for source in self._quiet.sources(now):
-            for to, last in self._quiet.markers(source, now):
+            last = self._offsets[self._parts[0].topic, source] - 1
+            for to in self._quiet.markers(source, now):
                 self._send(0, [self._parts[0].marker(source, last, to)], now)
 
     def idle(self, partition: int) -> None:
@@ -92,8 +93,6 @@ class Memory:
         part, place = self._parts[number], (record.topic, record.partition)
         offset = self._offsets[place] if record.offset == NEXT else record.offset
         self._offsets[place] = max(self._offsets[place], offset + 1)
-        if number == 0:
-            self._quiet.read(record.partition, offset)
         self._send(number, part.process(record._replace(offset=offset)), now)
         part.check()
 

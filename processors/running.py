@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,6 +32,15 @@ from processors.windows import Late, Result
 
 IDLE_SECONDS = 30.0
 
+LARGEST = 900_000
+"""Bytes of a record that is sent: brokers and producers take a megabyte, and headers come on top."""
+
+LONGEST_ERROR = 10_000
+"""Characters of an error in a header: some say the whole value."""
+
+FACTS = 5
+"""Headers that say of a record where it was and why it is there."""
+
 LONGEST_KEY = 32_768
 """Bytes of the key of a window. Each is kept with every pane, and a changelog takes records of a megabyte."""
 
@@ -39,7 +48,7 @@ ORIGIN = "streamgauge.origin"
 """Header of what ``key_by`` sends: PARTITION/OFFSET/INDEX of what it was made of."""
 
 IDLE = "streamgauge.idle"
-"""Header of a marker among what ``key_by`` sends: PARTITION/OFFSET of the last record of that partition."""
+"""Header of a marker among what ``key_by`` sends: PARTITION/OFFSET; nothing from up to there comes after it."""
 
 MARKED = 2**31
 """The index of a marker: it comes after all that was made of the record."""
@@ -147,11 +156,6 @@ class Quiet:
     def __init__(self) -> None:
         self._since: dict[tuple[int, int], float] = {}
         self._marked: set[tuple[int, int]] = set()
-        self._last: dict[int, int] = {}
-
-    def read(self, source: int, offset: int) -> None:
-        """Note that a record has been read: a marker sent from now on comes after it."""
-        self._last[source] = offset
 
     def sent(self, source: int, to: int, now: float) -> None:
         """Note that something was sent."""
@@ -171,7 +175,6 @@ class Quiet:
         wanted = set(sources)
         self._since = {(source, to): self._since.get((source, to), now) for source in wanted for to in targets}
         self._marked = {pair for pair in self._marked if pair in self._since}
-        self._last = {source: offset for source, offset in self._last.items() if source in wanted}
 
     def busy(self, source: int, now: float) -> None:
         """Begin to count anew for a source: it has more to read, or that is not known."""
@@ -179,12 +182,15 @@ class Quiet:
             if pair[0] == source:
                 self._since[pair] = now
 
-    def markers(self, source: int, now: float) -> Iterator[tuple[int, int]]:
-        """Yield to which partitions a marker is to be sent, and the last offset that was read before; only once."""
-        for pair, since in self._since.items():
-            if pair[0] == source and now - since >= IDLE_SECONDS and pair not in self._marked:
-                self._marked.add(pair)
-                yield pair[1], self._last.get(source, -1)
+    def markers(self, source: int, now: float) -> list[int]:
+        """Return the partitions that a marker of a source is to be sent to; only once."""
+        due = [
+            pair
+            for pair, since in self._since.items()
+            if pair[0] == source and now - since >= IDLE_SECONDS and pair not in self._marked
+        ]
+        self._marked.update(due)
+        return [to for _, to in due]
 
 
 class Part:
@@ -239,7 +245,7 @@ class Part:
         return outputs
 
     def marker(self, source: int, offset: int, to: int) -> Output:
-        """Return the marker that a partition of the source, read up to an offset, is idle."""
+        """Return the marker that a partition of the source is idle, all of it up to an offset having been sent."""
         header = (IDLE, f"{source}/{offset}".encode())
         return Output(self.job.rekeyed or "", None, None, (header,), partition=to, source=source)
 
@@ -255,6 +261,10 @@ class Part:
         """Forget what is kept of other partitions: they are read elsewhere now."""
         kept = set(partitions)
         self._states = {partition: state for partition, state in self._states.items() if partition in kept}
+
+    def forget(self, partition: int) -> None:
+        """Forget what is kept of a partition: it is asked for anew."""
+        self._states.pop(partition, None)
 
     def idle(self, source: int) -> list[Output]:
         """Hold nothing back for a partition of the source any longer."""
@@ -283,11 +293,10 @@ class Part:
     def _state(self, record: Record) -> PartitionState:
         sources = range(self._sources) if self._rekeyed else ()
         whole = record.offset == 0
-        kept = self.kept(record.partition) if self.window is not None else {}
-        if kept and self.window is not None:
-            state = PartitionState.restore(kept, self.window, sources, whole=whole)
+        if self.window is None:
+            state = PartitionState(None, sources, whole=whole)
         else:
-            state = PartitionState(self.window, sources, whole=whole)
+            state = PartitionState.restore(self.kept(record.partition), self.window, sources, whole=whole)
         self._states[record.partition] = state
         return state
 
@@ -321,7 +330,8 @@ class Part:
 
     def _sunk(self, element: Element) -> Output:
         value = _guarded("encode", self.job.encode, element.value)
-        return Output(self.job.sink, None if element.key is None else element.key.encode(), value)
+        key = None if element.key is None else element.key.encode()
+        return _sendable("to", Output(self.job.sink, key, value))
 
     def _sent_on(self, function: Any, record: Record, number: int, value: Any) -> Output:
         key = _guarded("key_by", function, value)
@@ -367,7 +377,8 @@ class Part:
 
     def _letter(self, record: Record, exc: StepError) -> Output:
         self.counts.failed += 1
-        return Output(self.job.dead_letters, record.key, record.value, _told(record, ("error", str(exc))))
+        error = str(exc)[:LONGEST_ERROR]
+        return _shortened(Output(self.job.dead_letters, record.key, record.value, _told(record, ("error", error))))
 
     def _origin(self, record: Record) -> tuple[int, Position, bool]:
         """Return what a record was made of, and whether it is a marker."""
@@ -423,7 +434,29 @@ def _told(record: Record, *more: tuple[str, str]) -> Headers:
 
 def _late_one(topic: str, late: Late, record: Record) -> Output:
     missed = ("missed", f"{late.missed} of {late.of} windows"), ("event_time", f"{late.at!r}")
-    return Output(topic, record.key, record.value, _told(record, *missed))
+    return _shortened(Output(topic, record.key, record.value, _told(record, *missed)))
+
+
+def _bytes(output: Output) -> int:
+    return (
+        len(output.key or b"")
+        + len(output.value or b"")
+        + sum(len(name) + len(value) for name, value in output.headers)
+    )
+
+
+def _sendable(kind: str, output: Output) -> Output:
+    if _bytes(output) > LARGEST:
+        raise StepError(kind, ValueError(f"a record of {_bytes(output)} bytes, more than {LARGEST}"))
+    return output
+
+
+def _shortened(output: Output) -> Output:
+    """Return what is too large to be sent again without key, value and other headers: where it is, is said."""
+    if _bytes(output) <= LARGEST:
+        return output
+    said = tuple(header for header in output.headers if header[0].startswith("streamgauge."))[-FACTS:]
+    return output._replace(key=None, value=None, headers=(*said, ("streamgauge.left_out", b"key and value")))
 
 
 def _said(result: Result) -> bytes:

@@ -60,6 +60,15 @@ class Log:
         self.topics = defaultdict(list)
         self.changelogs = defaultdict(list)
         self.committed = defaultdict(int)
+        self.on_their_way = defaultdict(list)
+
+    def read_back(self, place, chance):
+        """Return a changelog as it is now; what its last writer had on its way may arrive after that."""
+        kept = self.latest(place)
+        late = self.on_their_way.pop(place, [])
+        if chance.random() < 0.5:
+            self.changelogs[place] += late
+        return kept
 
     def latest(self, place):
         """Return what is left of a changelog when it is compacted."""
@@ -75,7 +84,7 @@ class Worker:
         self.parts = parts(job, partitions=log.partitions)
         self.read = dict(log.committed)
         for part in self.parts:
-            part.kept = lambda partition, topic=part.topic: log.latest((topic, partition))
+            part.kept = lambda partition, topic=part.topic: log.read_back((topic, partition), chance)
         self.quiet, self.now = Quiet(), 0.0
         self.quiet.expect(range(log.partitions), range(log.partitions), 0.0)
 
@@ -101,8 +110,6 @@ class Worker:
         begin = self.read.get(place, 0)
         for offset in range(begin, min(begin + count, len(self.log.topics[place]))):
             key, value, headers = self.log.topics[place][offset]
-            if part.topic == "in":
-                self.quiet.read(partition, offset)
             for output in part.process(Record(part.topic, partition, offset, 1e9, key, value, headers)):
                 self.send(output)
             self.read[place] = offset + 1
@@ -120,9 +127,10 @@ class Worker:
     def mark_quiet(self):
         self.now += IDLE_SECONDS / 2
         for source in self.quiet.sources(self.now):
-            if self.read.get(("in", source), 0) == len(self.log.topics["in", source]):
-                for to, last in list(self.quiet.markers(source, self.now)):
-                    self.send(self.parts[0].marker(source, last, to))
+            end = len(self.log.topics["in", source])
+            if self.read.get(("in", source), 0) == end:
+                for to in self.quiet.markers(source, self.now):
+                    self.send(self.parts[0].marker(source, end - 1, to))
             else:
                 self.quiet.busy(source, self.now)
 
@@ -132,9 +140,13 @@ class Worker:
         if part.window is not None:
             flush = state.take_flush()
             position = flush.next
-            for entry in [*flush.entries, (META, flush.meta), *((key, None) for key in flush.gone)]:
+            entries = [*flush.entries, (META, flush.meta), *((key, None) for key in flush.gone)]
+            for number, entry in enumerate(entries):
+                sent = len(flush.entries) + 1  # what is gone is deleted when those are acknowledged
+                self.log.on_their_way[place] = entries[number:sent]
                 self.write()
                 self.log.changelogs[place].append(entry)
+            self.log.on_their_way.pop(place)
         self.write()
         self.log.committed[place] = max(self.log.committed[place], position)
 
@@ -297,11 +309,26 @@ def test_a_torn_flush_is_taken_back_and_written_anew():
     again.windows.add(*one("c")[0])
     flush = again.take_flush()
 
-    assert {b"100/a", b"100/b", b"100/c"} == {key for key, _ in flush.entries}
+    assert [META, b"100/b", b"100/a", b"100/c"] == [key for key, _ in flush.entries]
     assert [(b"100/b", None)] == [entry for entry in flush.entries if entry[1] is None]
     kept |= written(flush)
     left = state_of({key: value for key, value in kept.items() if value is not None})
     assert {("a", 1), ("c", 1)} == {(result.key, result.value["n"]) for result in left.windows.early()}
+
+
+def test_entries_that_another_worker_has_written_since_are_written_again():
+    """As they are here, or deleted; and so is what the partition has come to."""
+    state = PartitionState(BY_KEY.stages[0], (), whole=True)
+    state.windows.add(*one("a")[0])
+    kept = written(state.take_flush())
+    assert not state.is_changed
+    state.write_again([b"100/a", b"100/b", META])
+    assert state.is_changed
+    flush = state.take_flush()
+
+    assert [b"100/b", b"100/a"] == [key for key, _ in flush.entries]
+    assert (b"100/b", None) == flush.entries[0]
+    assert json.loads(kept[b"100/a"])[1] == json.loads(flush.entries[1][1])[1]
 
 
 def test_windows_that_were_kept_by_others_are_refused():
