@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
 from alerts import grafana as alert_rules
 from alerts.contacts import Secret, for_grafana
 from dashboards.board import Board
 from dashboards.files import BOARDS
+from dashboards.grafana import Grafana as Server
 from dashboards.provision import SECRET, Hidden, Item, Kind
-from dashboards.shelves import DATASOURCE_PASSWORD, board_content, folder_content, group_content, group_uid
+from dashboards.schema_27 import translated
+from dashboards.shelves import (
+    DATASOURCE_PASSWORD,
+    board_content,
+    folder_content,
+    group_content,
+    group_uid,
+    has_alerting,
+)
 from monitor.settings import Grafana, Settings
 
 FOLDER = alert_rules.FOLDER
 """Uid and title of the folder; what provisions itself from files has the same."""
 
 
-def wanted_boards(grafana: Grafana, boards: Sequence[Board] = BOARDS) -> list[Item]:
-    """Return the folder, the data source unless there is one already, and the boards."""
+NEW_MODEL = 10
+"""The first version of Grafana for which boards are written; for those before they are translated."""
+
+
+def reads_old_models(server: Server) -> bool:
+    """Return whether boards have to be translated for a Grafana; in doubt, if it has no alerting yet."""
+    found = re.match(r"(\d+)\.", server.abilities.version or "")
+    return int(found[1]) < NEW_MODEL if found else not has_alerting(server)
+
+
+def wanted_boards(grafana: Grafana, *, is_old: bool, boards: Sequence[Board] = BOARDS) -> list[Item]:
+    """Return the folder, the data source unless there is one already, and the boards, in the form of old or of new."""
+    models = [(board, translated(board.json()) if is_old else board.json()) for board in boards]
     return [
         *_common(grafana),
-        *(Item(Kind.BOARD, board.uid, board.title, board_content(FOLDER, board.json())) for board in boards),
+        *(Item(Kind.BOARD, board.uid, board.title, board_content(FOLDER, model)) for board, model in models),
     ]
 
 

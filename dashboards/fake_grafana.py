@@ -95,6 +95,7 @@ class FakeGrafana:
     ) -> None:
         self.profile = profile
         self.faults = faults or Faults()
+        self.version: str | None = str(profile)
         self.requests: list[Request] = []
         self._url = url
         self._lock = threading.RLock()
@@ -197,7 +198,7 @@ class FakeGrafana:
 
     def _health(self) -> Answer:
         commit = "unknown" if self.is_modern else "6130ba8b4c"
-        return 200, {"commit": commit, "database": "ok", "version": str(self.profile)}
+        return 200, {"commit": commit, "database": "ok", **({"version": self.version} if self.version else {})}
 
     def next_id(self, sequence: str) -> int:
         """Return the next number of a table."""

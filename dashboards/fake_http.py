@@ -17,6 +17,8 @@ def serve(fake: Transport, *, token: str | None = None) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer goes out as a whole: in pieces each would wait for the one before
+        disable_nagle_algorithm = True
 
         def _carry_out(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)

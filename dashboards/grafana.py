@@ -239,9 +239,13 @@ _SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often a request is sent at most, and how long is waited before the second time; then twice as long."""
+    """How often a request is sent at most, and how long is waited before the second time; then twice as long.
+
+    Nobody there at all is mostly a wrong address, so that is tried again only once.
+    """
 
     attempts: int = 4
+    attempts_unanswered: int = 2
     first_seconds: float = 0.5
     most_seconds: float = 20.0
 
@@ -327,12 +331,12 @@ class Grafana:
             try:
                 reply = self._transport.send(request)
             except UnansweredError:
-                if request.method != "GET" or attempt + 1 == self._patience.attempts:
+                if request.method != "GET" or attempt + 1 >= self._patience.attempts_unanswered:
                     raise
                 asked_for = None
             else:
                 may_repeat = reply.status in _AWAY if request.method == "GET" else reply.status == _TOO_MANY_REQUESTS
-                if not may_repeat or attempt + 1 == self._patience.attempts:
+                if not may_repeat or attempt + 1 >= self._patience.attempts:
                     return self._content(request, reply)
                 asked_for = reply.retry_after_seconds
             self._sleep(self._patience.seconds(attempt, asked_for))

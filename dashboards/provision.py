@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
@@ -291,7 +291,7 @@ class Provisioner:
                 return first or step
             if not _is_written(step, force=force):
                 return step
-            first = first or step
+            first = first or _as_written(step)
             mark = Mark.of(item.uid, item.content, {name: hidden.value for name, hidden in item.secrets.items()})
             try:
                 version = shelf.put(item, mark, live)
@@ -333,21 +333,21 @@ class Provisioner:
         for _ in range(ATTEMPTS if is_sure else 0):
             live = shelf.find(step.uid, {})
             if live is None:
-                return Step(Action.DELETE, step.kind, step.uid, step.title, step.reason)
+                return replace(step, action=Action.DELETE)
             now = decide_unwanted(live)
             if live.locked is not None or live.mark is None or not (now.action is Action.DELETE or force):
-                return Step(Action.SPARED, step.kind, step.uid, step.title, now.reason)
+                return replace(step, action=Action.SPARED, reason=now.reason)
             try:
                 shelf.delete(live)
             except NotOursError as exc:
-                return Step(Action.SPARED, step.kind, step.uid, step.title, str(exc))
+                return replace(step, action=Action.SPARED, reason=str(exc))
             except NotFoundError:
                 continue
             except (ChangedError, UnansweredError, FaultError) as exc:
                 failure = exc
         if isinstance(failure, ChangedError):
             # It is in use, or Grafana refuses every deletion (13.1.3 does): the others are none the worse for that.
-            return Step(Action.SPARED, step.kind, step.uid, step.title, str(failure))
+            return replace(step, action=Action.SPARED, reason=str(failure))
         if failure is not None:
             raise failure
         return step
@@ -369,12 +369,17 @@ def _is_written(step: Step, *, force: bool) -> bool:
     return step.action in {Action.CREATE, Action.UPDATE} or (force and step.action in FORCEABLE)
 
 
+def _as_written(step: Step) -> Step:
+    """Return what a step becomes by being carried out: what is forced is an update."""
+    return step if step.action is Action.CREATE else replace(step, action=Action.UPDATE)
+
+
 def _with_history(step: Step, live: Live | None, version: int | str | None) -> Step:
     """Say it where somebody has saved between our reading and our writing: Grafana let both through."""
     before = live.version if live else None
     if step.kind is Kind.BOARD and isinstance(before, int) and isinstance(version, int) and version > before + 1:
         reason = f"{step.reason}; version {version - 1} was saved meanwhile: look at it in the board's history"
-        return Step(step.action, step.kind, step.uid, step.title, reason, step.differences)
+        return replace(step, reason=reason)
     return step
 
 

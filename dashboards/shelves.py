@@ -8,7 +8,7 @@ their sources and documentation, and never run.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from dashboards.grafana import Grafana, NotFoundError, RefusedError
@@ -32,16 +32,16 @@ PAGE = 1000
 SHOWN = 3
 
 
-def shelves(grafana: Grafana, folder: str) -> dict[Kind, Shelf]:
-    """Return the shelves of a Grafana that has them; ``folder`` is the uid of ours."""
+def shelves(grafana: Grafana, folder: str, kinds: Collection[Kind] = tuple(Kind)) -> dict[Kind, Shelf]:
+    """Return the shelves of these kinds, as far as this Grafana has them; ``folder`` is the uid of ours."""
     found: dict[Kind, Shelf] = {
         Kind.FOLDER: Folders(grafana, folder),
         Kind.DATASOURCE: Datasources(grafana),
         Kind.BOARD: Boards(grafana, folder),
     }
-    if has_alerting(grafana):
+    if {Kind.CONTACT_POINT, Kind.RULE_GROUP} & {*kinds} and has_alerting(grafana):
         found |= {Kind.CONTACT_POINT: ContactPoints(grafana), Kind.RULE_GROUP: RuleGroups(grafana, folder)}
-    return found
+    return {kind: shelf for kind, shelf in found.items() if kind in kinds}
 
 
 def has_alerting(grafana: Grafana) -> bool:

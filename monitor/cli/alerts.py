@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from monitor.cli.alerts_backtest import backtest
+from monitor.cli.dashboards_apply import add_to_alerts
 from monitor.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ config_option = click.option(
 
 @click.group()
 def alerts() -> None:
-    """Render, check and test the alert rules."""
+    """Render, check and test the alert rules, and apply them to Grafana."""
 
 
 alerts.add_command(backtest)
+add_to_alerts(alerts)
 
 
 @alerts.command()

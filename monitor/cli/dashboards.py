@@ -1,4 +1,4 @@
-"""``streamgauge dashboards``: render the boards for Grafana."""
+"""``streamgauge dashboards``: render the boards for Grafana, and have a Grafana made as wanted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 import click
+
+from monitor.cli.dashboards_apply import add_to_dashboards
 
 
 def _duration(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -17,7 +19,7 @@ def _duration(_: click.Context, __: click.Parameter, value: str) -> str:
 
 @click.group()
 def dashboards() -> None:
-    """Render the Grafana boards."""
+    """Render the Grafana boards and apply them."""
 
 
 @dashboards.command()
@@ -71,3 +73,6 @@ def render(
         )
     for path in write(texts, out):
         click.echo(f"wrote {path}")
+
+
+add_to_dashboards(dashboards)

@@ -28,8 +28,8 @@ COMMANDS = {
     "demo": ("monitor.cli.demo:demo", "Start a real pipeline and show its true lag."),
     "sandbox": ("monitor.cli.sandbox:sandbox", "Start a real Kafka on this machine, for trying things out."),
     "worker": ("monitor.cli.worker:worker", "Run a Faust stream processor."),
-    "alerts": ("monitor.cli.alerts:alerts", "Render, check and test the alert rules."),
-    "dashboards": ("monitor.cli.dashboards:dashboards", "Render the Grafana boards."),
+    "alerts": ("monitor.cli.alerts:alerts", "Render, check and test the alert rules, and apply them to Grafana."),
+    "dashboards": ("monitor.cli.dashboards:dashboards", "Render the Grafana boards and apply them."),
 }
 """Name of each command: where it is, and its help in one line."""
 

@@ -26,25 +26,20 @@ PLACES = [*PROFILES, *([pytest.param("real", id="real")] if os.environ.get("GRAF
 
 
 class Recorder:
-    """A transport that counts, and that crashes before or after its nth request is carried out."""
+    """A transport that counts, and that crashes before its nth request."""
 
-    def __init__(self, transport, crash_at=None, is_carried_out=False):
-        self.transport, self.crash_at, self.is_carried_out = transport, crash_at, is_carried_out
-        self.requests = []
+    def __init__(self, transport, crash_at=None):
+        self.transport, self.crash_at, self.requests = transport, crash_at, []
 
     @property
     def url(self):
         return self.transport.url
 
     def send(self, request):
-        number = len(self.requests)
+        if len(self.requests) == self.crash_at:
+            raise Crash
         self.requests.append(request)
-        if number == self.crash_at and not self.is_carried_out:
-            raise Crash
-        reply = self.transport.send(request)
-        if number == self.crash_at:
-            raise Crash
-        return reply
+        return self.transport.send(request)
 
     @property
     def writes(self):
@@ -63,9 +58,9 @@ class Place:
         self.people = Grafana(transport)
         self.has_alerting = self.provisioner()[0].has_alerting
 
-    def provisioner(self, **crash):
+    def provisioner(self, crash_at=None):
         """A provisioner as a new process has it, with what it sends."""
-        recorder = Recorder(self.transport, **crash)
+        recorder = Recorder(self.transport, crash_at)
         return Process(recorder), recorder
 
     def plan(self, wanted, **options):
