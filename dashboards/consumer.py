@@ -239,8 +239,12 @@ GROUP = Row(
 )
 
 
+_IN_CONSUMER = ("topic", "partition")
+"""The labels that name a position of one consumer."""
+
+
 def _by_position(name: str) -> str:
-    return by("max", POSITION, CHOSEN(name))
+    return by("max", _IN_CONSUMER, CHOSEN(name))
 
 
 PARTITIONS_ROW = Row(
@@ -256,18 +260,12 @@ PARTITIONS_ROW = Row(
             Column("Lag, records", _by_position(POSITION_LAG_RECORDS), unit_of(POSITION_LAG_RECORDS)),
             Column("Committed", _by_position(COMMITTED), unit_of(COMMITTED), 0),
             Column("Lost, records", _by_position(POSITION_LOST), unit_of(POSITION_LOST), shown=RED_ABOVE_ZERO),
-            Column("Owner", by("max", (*POSITION, "client_id"), CHOSEN(OWNER)), label="client_id"),
-            Column("Host", by("max", (*POSITION, "host"), CHOSEN(OWNER)), label="host"),
-            keys={
-                "cluster": "Cluster",
-                "kind": "Kind",
-                "consumer": "Consumer",
-                "topic": "Topic",
-                "partition": "Partition",
-            },
+            Column("Owner", by("max", (*_IN_CONSUMER, "client_id"), CHOSEN(OWNER)), label="client_id"),
+            Column("Host", by("max", (*_IN_CONSUMER, "host"), CHOSEN(OWNER)), label="host"),
+            keys={"topic": "Topic", "partition": "Partition"},
             sort_by="Age",
             height=11,
-            links={"Topic": frame.ROW_TO_TOPIC},
+            links={"Topic": frame.row_to_topic("$cluster")},
         ),
         lines(
             "Age by partition",
@@ -296,6 +294,11 @@ CONSUMER_BOARD = Board(
     "Streaming consumer",
     "One reader of a Kafka cluster: how late, since when, whether it gets better, and where.",
     frame.consumer_choices(one=True),
-    (frame.firing(_about_it, _about_its_cluster), frame.findings(CHOSEN), frame.rebalances(CHOSEN)),
+    (
+        frame.firing(_about_it),
+        frame.beginning(_about_its_cluster, "Alerts about the cluster"),
+        frame.findings(CHOSEN),
+        frame.rebalances(CHOSEN),
+    ),
     (NOW, COURSE, GROUP, PARTITIONS_ROW),
 )

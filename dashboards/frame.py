@@ -40,26 +40,30 @@ def consumer_choices(kind: str | None = None, *, one: bool = False) -> tuple[Var
 # --- marks -------------------------------------------------------------------------------------------
 
 
-def firing(*expressions: str) -> Annotation:
-    """Return marks for as long as one of our alerts fires."""
-    return Annotation(
-        "Alerts",
-        "\nor\n".join(expressions),
-        "{{alertname}}",
-        "{{cluster}} {{consumer}} {{topic}} {{source}}",
-        "red",
-        "severity",
-    )
+def firing(alert: str) -> Annotation:
+    """Return marks for as long as an alert fires: for a board about one thing, which has few of them."""
+    return _alerts("Alerts", alert)
 
 
-def firing_among(*labels: str) -> Annotation:
-    """Return the marks of alerts about what is chosen, several at once, and of those about nothing narrower."""
-    return firing(alerts(NO_WATCHDOG, *(matches(label, f"|${label}") for label in labels)))
+def beginning(alert: str, name: str = "Alerts") -> Annotation:
+    """Return marks where an alert begins: for many things, some of which are always in alarm."""
+    return _alerts(name, f"{alert}\nunless\n{alert} offset 1m")
+
+
+def beginning_among(*labels: str) -> Annotation:
+    """Return marks where an alert begins that is about what is chosen, or about nothing narrower."""
+    return beginning(alerts(NO_WATCHDOG, *(matches(label, f"|${label}") for label in labels)))
+
+
+def _alerts(name: str, expression: str) -> Annotation:
+    text = "{{cluster}} {{consumer}} {{topic}} {{source}}"
+    return Annotation(name, expression, "{{alertname}}", text, "red", "severity")
 
 
 def findings(chosen: Chosen) -> Annotation:
-    """Return marks while something is found about the cluster's data: truncated, re-created, rewound."""
-    return Annotation("Findings", f"{chosen(FINDINGS)} > 0", "{{finding}}", "{{cluster}}", "orange", "finding")
+    """Return marks where something more is found about the cluster's data: truncated, re-created, rewound."""
+    counted = chosen(FINDINGS)
+    return Annotation("Findings", f"{counted} > {counted} offset 1m", "{{finding}}", "{{cluster}}", "orange", "finding")
 
 
 def rebalances(chosen: Chosen) -> Annotation:
@@ -86,8 +90,13 @@ TO_SPARK = Link("This query", SPARK, {"cluster": "cluster", "consumer": "consume
 TO_MONITOR = Link("The monitor's own health", MONITOR, {"cluster": "cluster"})
 TO_OVERVIEW = Link("All consumers", OVERVIEW, {})
 
-ROW_TO_CONSUMER = Link(
-    "This consumer", CONSUMER, {"cluster": "Cluster", "kind": "Kind", "consumer": "Consumer"}, from_row=True
-)
-ROW_TO_SPARK = Link("This query", SPARK, {"cluster": "Cluster", "consumer": "Consumer"}, from_row=True)
-ROW_TO_TOPIC = Link("This topic", TOPIC, {"cluster": "Cluster", "topic": "Topic"}, from_row=True)
+
+def row_to_consumer(cluster: str = "Cluster", kind: str = "Kind") -> Link:
+    """Return the way from the row of a consumer in a table."""
+    where = {"cluster": cluster, "kind": kind, "consumer": "Consumer"}
+    return Link("This consumer", CONSUMER, where, from_row=True)
+
+
+def row_to_topic(cluster: str = "Cluster") -> Link:
+    """Return the way from the row of a topic in a table."""
+    return Link("This topic", TOPIC, {"cluster": cluster, "topic": "Topic"}, from_row=True)

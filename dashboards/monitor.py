@@ -65,9 +65,9 @@ NOW = Row(
             named=True,
         ),
         stat(
-            "Longest since a complete look",
-            "Time since the source that has been incomplete longest was complete, in intervals: 1 to 2 is usual.",
-            Query(f"max(\n{_since_success}\n/ {by('max', SOURCE, CHOSEN(INTERVAL_SECONDS))}\n)"),
+            "Since a complete look",
+            "How many of its intervals ago a source was looked at completely, the longest: 1 to 2 is usual.",
+            Query(f"max(\n({_since_success})\n/ {by('max', SOURCE, CHOSEN(INTERVAL_SECONDS))}\n)"),
             unit="none",
             width=3,
             steps=(Step(None, "green"), Step(3, "yellow"), Step(6, "red")),
@@ -177,7 +177,7 @@ LOOKS = Row(
             "where nothing fired, or where Prometheus does not evaluate streamgauge's rules.",
             Query(by("max", ("alertname", *SOURCE), _about_monitoring), "{{alertname}} {{cluster}} {{source}}"),
             width=24,
-            height=6,
+            height=4,
         ),
     ),
 )
@@ -248,6 +248,6 @@ MONITOR_BOARD = Board(
         Variable("job", "Job", f"label_values({series(EXPOSED_SERIES)}, job)"),
         frame.choices("cluster", "Cluster", CLUSTER_UP),
     ),
-    (frame.firing(_about_monitoring), frame.RESTARTS),
+    (frame.beginning(_about_monitoring), frame.RESTARTS),
     (NOW, LOOKS, ANSWERS),
 )

@@ -7,7 +7,7 @@ consumers stays readable; the table has them all, and each row leads to the cons
 
 from __future__ import annotations
 
-from alerts.promql import CONSUMER, SOURCE, by, matches
+from alerts.promql import CONSUMER, SOURCE, by, equals, matches
 from alerts.words import (
     BATCH_SECONDS,
     CLUSTER_UP,
@@ -52,15 +52,17 @@ from monitor.model import Health
 
 CHOSEN = Chosen(many=("cluster", "kind", "consumer"))
 
+ALERTS_SHOWN = 30
+
 _ALERT = ("alertname", *CONSUMER, "source")
 
 _age, _bound, _objective = CHOSEN(LAG_SECONDS), CHOSEN(LAG_SECONDS_BOUND), CHOSEN(OBJECTIVE_SECONDS)
 _firing = alerts(NO_WATCHDOG, matches("cluster", "|$cluster"), matches("consumer", "|$consumer"))
 
 
-def _in_health(*healths: Health) -> str:
-    """Count the consumers that are in one of some healths."""
-    return f"sum(\n{CHOSEN.by_consumer(HEALTH, matches('health', '|'.join(healths)))}\n)"
+def _in_health(health: Health) -> str:
+    """Count the consumers that are in a health."""
+    return f"sum(\n{CHOSEN.by_consumer(HEALTH, equals('health', health))}\n)"
 
 
 NOW = Row(
@@ -96,17 +98,17 @@ NOW = Row(
             decimals=0,
         ),
         stat(
-            "Stopped or stalled",
-            "Consumers that read nothing although records wait: nobody is there to read, or a partition stands still.",
-            Query(_in_health(Health.STOPPED, Health.STALLED)),
+            "Stopped",
+            "Consumer groups that nobody reads for although records wait.",
+            Query(_in_health(Health.STOPPED)),
             unit="short",
             width=3,
             steps=GOOD_IS_ZERO,
         ),
         stat(
             "Losing records",
-            "Consumers whose unread records have been deleted, or are about to be.",
-            Query(_in_health(Health.LOST, Health.LOSING_DATA)),
+            "Consumers that lost records lately: these were deleted before they were read.",
+            Query(_in_health(Health.LOSING_DATA)),
             unit="short",
             width=3,
             steps=GOOD_IS_ZERO,
@@ -155,7 +157,7 @@ CONSUMERS = Row(
             keys={"cluster": "Cluster", "kind": "Kind", "consumer": "Consumer"},
             sort_by="Age of objective",
             height=11,
-            links={"Consumer": frame.ROW_TO_CONSUMER},
+            links={"Consumer": frame.row_to_consumer()},
         ),
         lines(
             "Age of objective over time",
@@ -190,13 +192,16 @@ CONSUMERS = Row(
         ),
         timeline(
             "Alerts over time",
-            f"Which alerts fired when, at most {WORST}, by Prometheus' own rules. Empty where it does not evaluate "
-            "streamgauge's rules, or where nothing fired.",
+            f"Which alerts fired when, the {ALERTS_SHOWN} longest, by Prometheus' own rules. Empty where it does not "
+            "evaluate streamgauge's rules, or where nothing fired.",
             Query(
-                worst(by("max", _ALERT, _firing), f"count_over_time({_firing}[$__range] @ end())", _ALERT),
+                worst(
+                    by("max", _ALERT, _firing), f"count_over_time({_firing}[$__range] @ end())", _ALERT, ALERTS_SHOWN
+                ),
                 "{{alertname}} {{consumer}} {{source}}",
             ),
             width=24,
+            height=11,
             links=(frame.TO_CONSUMER,),
         ),
     ),
@@ -278,6 +283,6 @@ OVERVIEW = Board(
     "Streaming overview",
     "How late is every reader of every Kafka cluster, and how far can that be trusted?",
     frame.consumer_choices(),
-    (frame.firing_among("cluster", "consumer"), frame.findings(CHOSEN)),
+    (frame.beginning_among("cluster", "consumer"), frame.findings(CHOSEN)),
     (NOW, CONSUMERS, THROUGHPUT, SPARK, MONITOR),
 )

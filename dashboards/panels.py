@@ -81,7 +81,7 @@ class Link:
     """A way to another board, for the same time and data source and with some of its choices made.
 
     ``choices`` says for each of that board's variables where its value is: a label of the series that was clicked at,
-    or, ``from_row``, a column of the table.
+    or, ``from_row``, a column of the table, or ``$name``, a choice on this board.
     """
 
     title: str
@@ -92,9 +92,13 @@ class Link:
     def json(self) -> Json:
         """Return it as Grafana's JSON."""
         kept = ["${__url_time_range}", "${datasource:queryparam}"]
-        place = '__data.fields["{}"]' if self.from_row else '__field.labels["{}"]'
-        chosen = [f"var-{name}=${{{place.format(where)}:percentencode}}" for name, where in self.choices.items()]
+        chosen = [f"var-{name}=${{{self._place(where)}:percentencode}}" for name, where in self.choices.items()]
         return {"title": self.title, "url": f"/d/{self.board}?{'&'.join([*kept, *chosen])}"}
+
+    def _place(self, where: str) -> str:
+        if where.startswith("$"):
+            return where.removeprefix("$")
+        return f'__data.fields["{where}"]' if self.from_row else f'__field.labels["{where}"]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +300,7 @@ def lines(
 
 
 def timeline(
-    title: str, description: str, *queries: Query, width: int = 12, height: int = 9,
+    title: str, description: str, *queries: Query, width: int = 12, height: int = 6,
     overrides: tuple[Override, ...] = (), links: tuple[Link, ...] = (), texts: Mapping[str, str] | None = None,
 ) -> Panel:  # fmt: skip
     """Return a panel with a bar for each series, drawn while it is there: when what was the case."""
@@ -360,14 +364,15 @@ RED_ABOVE_ZERO: Mapping[str, Any] = {
 
 def table(
     title: str, description: str, *columns: Column, keys: Mapping[str, str], sort_by: str, height: int,
-    width: int = 24, links: Mapping[str, Link] | None = None, no_value: str = UNKNOWN,
+    width: int = 24, links: Mapping[str, Link] | None = None, hidden: tuple[str, ...] = (),
 ) -> Panel:  # fmt: skip
     """Return a table with a row for each combination of the labels ``keys`` (label: heading).
 
-    ``links`` says where a click at a cell leads, by the heading of its column.
+    ``hidden`` are labels that are the same in every row. ``links`` says where a click at a cell leads, by the heading
+    of its column.
     """
     values = {f"Value #{ref_id(index)}": column for index, column in enumerate(columns)}
-    hidden = ["Time", *(value for value, column in values.items() if column.label)]
+    unseen = ["Time", *hidden, *(value for value, column in values.items() if column.label)]
     named = dict(keys) | {column.label or value: column.heading for value, column in values.items()}
     linked = tuple(Override("byName", heading, {"links": [link.json()]}) for heading, link in (links or {}).items())
     return Panel(
@@ -386,12 +391,11 @@ def table(
             {
                 "id": "organize",
                 "options": {
-                    "excludeByName": dict.fromkeys(hidden, True),
+                    "excludeByName": dict.fromkeys(unseen, True),
                     "indexByName": {name: index for index, name in enumerate(named)},
                     "renameByName": named,
                 },
             },
         ),
         is_instant=True,
-        no_value=no_value,
     )

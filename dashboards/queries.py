@@ -126,9 +126,9 @@ class Chosen:
         )
 
 
-def worst(shown: str, ranked_by: str, labels: tuple[str, ...] = CONSUMER) -> str:
-    """Keep the WORST series by a value over the whole range shown: the same ones at every step."""
-    return f"{shown}\nand\ntopk({WORST}, {by('max', labels, ranked_by)})"
+def worst(shown: str, ranked_by: str, labels: tuple[str, ...] = CONSUMER, most: int = WORST) -> str:
+    """Keep the series with the largest values over the whole range shown: the same ones at every step."""
+    return f"{shown}\nand\ntopk({most}, {by('max', labels, ranked_by)})"
 
 
 def largest(selector: str) -> str:

@@ -130,7 +130,7 @@ QUERIES = Row(
             keys={"cluster": "Cluster", "kind": "Kind", "consumer": "Consumer"},
             sort_by="Age of objective",
             height=8,
-            links={"Consumer": frame.ROW_TO_CONSUMER},
+            links={"Consumer": frame.row_to_consumer()},
         ),
         lines(
             "Age of objective over time",
@@ -168,7 +168,7 @@ BATCH_ROW = Row(
         lines(
             "Batch durations",
             "Half of the micro-batches took less than the one line, 95 of 100 less than the other: from planned to "
-            "committed.",
+            "committed. Read off a histogram: between two of its bounds the line is a guess.",
             Query(_quantile(0.5), "{{consumer}} half"),
             Query(_quantile(0.95), "{{consumer}} 95 %"),
             unit=unit_of(BATCH_DURATIONS),
@@ -214,6 +214,6 @@ SPARK_BOARD = Board(
     "Streaming Spark queries",
     "Do the Spark queries keep the rhythm of their trigger, and if not, where does it stick?",
     frame.consumer_choices(Kind.SPARK),
-    (frame.firing_among("cluster", "consumer"), frame.findings(CHOSEN)),
+    (frame.beginning_among("cluster", "consumer"), frame.findings(CHOSEN)),
     (NOW, QUERIES, BATCH_ROW),
 )

@@ -67,6 +67,10 @@ def _share_unread(at: str = "") -> str:
 AT_END = " @ end()"
 """At the end of the range shown, whichever step of a chart it is."""
 
+_all_known = (
+    f"count({_by_partition(LOG_END)})\n== count({by('max', PARTITION, f'last_over_time({CHOSEN(LOG_END)}[1h])')})"
+)
+
 # What is unread begins as far above the log start as the log holds records less those that are unread. The log start
 # moves by whole segments: six hours smooth that, and without any movement nothing is going to be deleted.
 _deleted = f"deriv({CHOSEN(LOG_START)}[6h]) > 0"
@@ -76,8 +80,15 @@ _before_loss = (
 )
 
 _objective = by("max", CONSUMER, series(OBJECTIVE_SECONDS, equals("cluster", "$cluster")))
-_age_here = by("max", CONSUMER, CHOSEN(POSITION_LAG_SECONDS))
-_of_objective = f"{_age_here}\n/ {_objective}"
+
+# The largest age is one only where all of them are known: no partition of the topic is unknown to the reader, and each
+# that has a lag has an age.
+_ages, _lags = CHOSEN(POSITION_LAG_SECONDS), CHOSEN(POSITION_LAG_RECORDS)
+_age_here = (
+    f"{by('max', CONSUMER, _ages)}\nand\n{by('max', CONSUMER, CHOSEN(TOPIC_LAG_RECORDS))}\n"
+    f"and\n({by('count', CONSUMER, _ages)} == {by('count', CONSUMER, _lags)})"
+)
+_of_objective = f"(\n{_age_here}\n)\n/ {_objective}"
 
 NOW = Row(
     "Is what is here being read?",
@@ -87,7 +98,8 @@ NOW = Row(
             "Consumers with a position on the topic; those that have abandoned it left out.",
             Query(
                 f"count(\n{by('max', CONSUMER, f'{CHOSEN(TOPIC_LAG_RECORDS)} >= 0')}\nunless\n"
-                f"{by('max', CONSUMER, f'{CHOSEN(TOPIC_ABANDONED)} == 1')}\n)"
+                f"{by('max', CONSUMER, f'{CHOSEN(TOPIC_ABANDONED)} == 1')}\n)\n"
+                f"or on ()\n0 * count({CHOSEN(LOG_END)})"
             ),
             unit="short",
             width=4,
@@ -103,7 +115,7 @@ NOW = Row(
         ),
         stat(
             "Most unread of what is held",
-            "The largest share of what a partition still holds that a reader has not read. Near 100 % the oldest "
+            "The largest share known of what a partition still holds that a reader has not read. Near 100 % the oldest "
             "unread records are the next to be deleted, unless the topic is young and nothing was deleted yet.",
             Query(f"max(\n{_share_unread()}\n)"),
             unit=RATIO,
@@ -124,8 +136,8 @@ NOW = Row(
         stat(
             "Records held",
             "Records that are still there, by the log ends less the log starts; of compacted or transactional topics "
-            "fewer.",
-            Query(f"sum(\n{_held()}\n)"),
+            "fewer. Unknown while a partition is that was known within the last hour.",
+            Query(f"sum(\n{_held()}\n)\nand on ()\n(\n{_all_known}\n)"),
             unit="short",
             width=4,
         ),
@@ -164,10 +176,11 @@ READERS = Row(
                     ]
                 },
             ),
-            keys={"cluster": "Cluster", "kind": "Kind", "consumer": "Consumer"},
+            keys={"kind": "Kind", "consumer": "Consumer"},
+            hidden=("cluster",),
             sort_by="Age of objective",
             height=8,
-            links={"Consumer": frame.ROW_TO_CONSUMER},
+            links={"Consumer": frame.row_to_consumer(cluster="$cluster")},
         ),
         lines(
             "Age of objective by reader",
@@ -196,14 +209,15 @@ PARTITIONS = Row(
         table(
             "Partitions",
             "What each partition holds, how fast it is written, and how far behind the reader with the most to read "
-            "is.",
+            "is, of those that are known.",
             Column("Written, records/s", _written(), "short", 1),
             Column("Log start", _by_partition(LOG_START), unit_of(LOG_START), 0),
             Column("Log end", _by_partition(LOG_END), unit_of(LOG_END), 0),
             Column("Held, records", _held(), "short"),
             Column("Most to read, records", _by_partition(POSITION_LAG_RECORDS), "short"),
             Column("Largest age", _by_partition(POSITION_LAG_SECONDS), unit_of(POSITION_LAG_SECONDS)),
-            keys={"cluster": "Cluster", "topic": "Topic", "partition": "Partition"},
+            keys={"partition": "Partition"},
+            hidden=("cluster", "topic"),
             sort_by="Written, records/s",
             height=9,
         ),
@@ -252,9 +266,9 @@ TOPIC_BOARD = Board(
         frame.choices("partition", "Partition", LOG_END, _in_cluster, equals("topic", "$topic")),
     ),
     (
-        frame.firing(
-            alerts(NO_WATCHDOG, _in_cluster, equals("topic", "$topic")),
-            alerts(NO_WATCHDOG, _in_cluster, equals("topic", ""), equals("consumer", "")),
+        frame.firing(alerts(NO_WATCHDOG, _in_cluster, equals("topic", "$topic"))),
+        frame.beginning(
+            alerts(NO_WATCHDOG, _in_cluster, equals("topic", ""), equals("consumer", "")), "Alerts about the cluster"
         ),
         frame.findings(CHOSEN),
     ),

@@ -199,9 +199,11 @@ def test_the_table_names_every_column(panel):
     headings = list(organize["renameByName"].values())
 
     assert ["merge", "organize"] == [each["id"] for each in model["transformations"]]
-    assert values | {"Time"} == {each for each in organize["renameByName"] if each.startswith("Value")} | set(
-        organize["excludeByName"]
-    )
+    seen = {each for each in organize["renameByName"] if each.startswith("Value")}
+    unseen = set(organize["excludeByName"])
+    labels = set.union(*({"Time"}, *(labels_left(target["expr"]) for target in model["targets"])))
+
+    assert values | labels | {"Time"} == seen | unseen | set(organize["renameByName"])
     assert {each["matcher"]["options"] for each in model["fieldConfig"]["overrides"]} <= set(headings)
     assert model["options"]["sortBy"][0]["displayName"] in headings
     assert len(set(headings)) == len(headings)
@@ -223,26 +225,32 @@ def links_of(model):
             yield from ((link, expressions) for link in (each["value"] if each["id"] == "links" else ()))
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_links_keep_time_and_data_source_and_choose_what_was_clicked_at(panel):
+@pytest.mark.parametrize(
+    ("board", "panel"),
+    [pytest.param(board.uid, panel, id=f"{board.uid}: {panel.title}") for board in BOARDS for panel in board.panels],
+)
+def test_links_keep_time_and_data_source_and_choose_what_was_clicked_at(board, panel):
     """Each leads to a board that exists, for the same time and source, and sets choices that the board has, from a
-    column or a label that is there.
+    column, a label or a choice that is there.
     """
     model = panel.json(0, 0)
     boards = {board.uid: {variable.name for variable in board.variables} for board in BOARDS}
     headings = {each for t in model["transformations"] for each in t["options"].get("renameByName", {}).values()}
+    own = boards[board]
     for link, expressions in links_of(model):
         uid, _, query = link["url"].removeprefix("/d/").partition("?")
         parts = query.split("&")
         chosen = {}
         for part in parts[2:]:
             name, place = re.fullmatch(r"var-(\w+)=\$\{(.*):percentencode\}", part).groups()
-            chosen[name] = re.fullmatch(r'__(data\.fields|field\.labels)\["(\w+)"\]', place).groups()
+            chosen[name] = re.fullmatch(r'(?:__(data\.fields|field\.labels)\[")?(\w+)(?:"\])?', place).groups()
 
         assert ["${__url_time_range}", "${datasource:queryparam}"] == parts[:2]
         assert set(chosen) <= boards[uid]
         for kind, where in chosen.values():
-            if kind == "data.fields":
+            if kind is None:
+                assert where in own
+            elif kind == "data.fields":
                 assert where in headings
             else:
                 assert all(where in labels_left(expression) for expression in expressions)

@@ -58,17 +58,8 @@ NAMES = "|".join(["streamgauge_\\w+", *FOREIGN])
 SELECTOR = re.compile(rf"(?<![\w:])({NAMES})\b(?:\{{([^}}]*)\}})?")
 GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^)]*)\)")
 STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"')
-WORDS = set(
-    re.findall(
-        r"\w+",
-        """
-    by on and or unless bool group_left group_right offset end time
-    sum max min count topk rate increase deriv changes clamp_min histogram_quantile
-    max_over_time min_over_time last_over_time count_over_time sum_over_time absent_over_time delta
-    """,
-    )
-)
-"""What PromQL itself has words for, as far as it is used here."""
+WORDS = {"and", "bool", "by", "or", "unless"}
+"""What PromQL itself has words for, as far as they stand before no bracket: functions are promtool's business."""
 
 
 def substituted(expression):
@@ -100,7 +91,7 @@ def strangers_in(expression):
     bare = STRINGS.sub("", expression)
     for known in (r"\[[^]]*\]", r"offset \S+", GROUPING, SELECTOR):
         bare = re.sub(known, " ", bare)
-    words = set(re.findall(r"[a-zA-Z_:][\w:]*", bare))
+    words = set(re.findall(r"\b[a-zA-Z_:][\w:]*+(?!\s*\()", bare))
     return sorted(words - WORDS - {record.name for record in RECORDS})
 
 

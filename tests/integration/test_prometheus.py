@@ -201,7 +201,7 @@ async def value_of(prometheus, title):
     ("title", "number"),
     [
         pytest.param("Over objective", 1, id="over objective"),
-        pytest.param("Stopped or stalled", 1, id="stopped"),
+        pytest.param("Stopped", 1, id="stopped"),
         pytest.param("Age unknown", 2, id="age unknown: no commit, and not to be read"),
         pytest.param("Worst age of objective", 909 / 300, id="worst age"),
     ],

@@ -59,6 +59,8 @@ class Shop(Pipeline):
     """Seconds that a log keeps."""
     slow: dict[str, float] = field(default_factory=dict)
     """Spark queries with how long their batches take, in seconds; 4 for the others."""
+    out: tuple[int, int] = (0, 0)
+    """The cycles in which a broker is away, from and to: the leader of every partition 0."""
 
     def report(self) -> ClusterReport:
         """Run one cycle and return its report."""
@@ -69,13 +71,16 @@ class Shop(Pipeline):
             name: {key: self._offset(reader, key, end) for key in end if key[0] in reader.topics}
             for name, reader in self.readers.items()
         }
+        is_out = self.out[0] <= self.cycle < self.out[1]
+        away = {key: Why.TIMEOUT for key in end if is_out and key[1] == 0}
+        silent = [Failure("broker", "1", "no answer in time", "ListOffsets")] if is_out else []
         kafka = kafka_snapshot(
-            {key: self.broken.get(key, (first[key], end[key])) for key in end},
+            {key: away.get(key, (first[key], end[key])) for key in end},
             commits,
             at=at,
             states={name: self._facts(name, reader) for name, reader in self.readers.items()},
-            up=self.up,
-            failures=self.failures,
+            up=not is_out,
+            failures=(*self.failures, *silent),
         )
         seldom = {"DescribeGroups": 2, "Metadata": 1} if self.cycle % 4 == 0 else {}
         asked = {"OffsetFetch": 3, "ListOffsets": 3, **seldom}
@@ -142,7 +147,11 @@ class Shop(Pipeline):
         )
 
 
-def shop(start: float, interval: float, segments: float = 4.0) -> Shop:
+OUT = (600, 630)
+"""The cycles in which a broker is away, from and to, unless told otherwise."""
+
+
+def shop(start: float, interval: float, segments: float = 4.0, out: tuple[int, int] = OUT) -> Shop:
     """Return the cluster that has it all."""
     return Shop(
         topics=TOPICS,
@@ -164,6 +173,7 @@ def shop(start: float, interval: float, segments: float = 4.0) -> Shop:
         start=start,
         interval=interval,
         segments=segments,
+        out=out,
     )
 
 
@@ -173,6 +183,7 @@ def lab(start: float, interval: float) -> Shop:
         topics={"trials": (2, 3.0)},
         readers={"notebook": Reader({"trials": 1}, 2)},
         name="lab",
+        out=(0, 0),
         start=start,
         interval=interval,
     )
@@ -185,8 +196,8 @@ def _nobody(name: str) -> GroupFacts:
 class Played:
     """Both clusters, cycle by cycle."""
 
-    def __init__(self, start: float, interval: float, segments: float = 4.0) -> None:
-        self.clusters = [shop(start, interval, segments), lab(start, interval)]
+    def __init__(self, start: float, interval: float, segments: float = 4.0, out: tuple[int, int] = OUT) -> None:
+        self.clusters = [shop(start, interval, segments, out), lab(start, interval)]
         self.start, self.interval = start, interval
 
     @property
