@@ -294,6 +294,9 @@ class Attachment:
             self._say_once("ended by itself", exc)
         finally:
             atexit.unregister(self._at_exit)
+            if isinstance(self._send, (KafkaPythonSend, JvmSend)):
+                with contextlib.suppress(Exception):
+                    self._send.close()
 
     def _loop(self) -> None:
         self._deliver([self._alive(ALIVE)])  # with the queries that run already
@@ -831,6 +834,10 @@ class KafkaPythonSend:
         for future in futures:
             future.get(timeout=SEND_SECONDS)
 
+    def close(self) -> None:
+        """End the client's own threads."""
+        self._producer.close(timeout=1)
+
 
 class JvmSend:
     """Send by the Kafka client in Spark's JVM, which the job's Kafka source brought; ``properties`` are Java's."""
@@ -863,6 +870,10 @@ class JvmSend:
         futures = [self._producer.send(record(self._topic, key, value)) for key, value in messages]
         for future in futures:
             future.get(int(SEND_SECONDS) + 1, self._jvm.java.util.concurrent.TimeUnit.SECONDS)
+
+    def close(self) -> None:
+        """End the client's thread in the JVM, which would go on looking for brokers."""
+        self._producer.close(self._jvm.java.time.Duration.ofSeconds(1))
 
 
 _KAFKA_CLIENTS: dict[str, Callable[[str, str, Mapping[str, Any], Any], Send]] = {

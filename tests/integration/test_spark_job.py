@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from kafka_feed import PATIENCE_SECONDS, Feed, consume, create_topics
 
+import streamgauge.spark
 from monitor.errors import SandboxError
 from monitor.model import TopicPartition
 from monitor.observe.spark.checkpoint import CheckpointSource
+from monitor.observe.spark.source import SparkSource
 from monitor.sandbox import jars
 from monitor.sandbox.java import QUICK, find_java
-from monitor.settings import Cluster, SparkCheckpoints
+from monitor.settings import Cluster, SparkCheckpoints, SparkEvents
 from processors.agents import reading
 from processors.spark.jobs import readings_average
 
@@ -72,10 +74,11 @@ def java():
 
 @pytest.fixture(scope="module")
 def spark(java):
-    """Give a small local session in this process."""
+    """Give a small local session in this process, with Spark's Kafka source."""
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder
+    kafka_source = asyncio.run(jars.resolve(jars.SPARK_KAFKA))
+    builder = SparkSession.builder.config("spark.jars", ",".join(map(str, kafka_source)))
     for name, value in readings_average.LOCAL.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
@@ -96,6 +99,56 @@ def test_the_query_on_a_static_dataframe(spark):
 def test_both_pipelines_know_the_same_limits():
     """The job is one file by itself, so it repeats them."""
     assert (reading.COLDEST, reading.HOTTEST) == (readings_average.COLDEST, readings_average.HOTTEST)
+
+
+async def test_a_job_that_tells_is_seen_by_its_listener(spark, kafka, tmp_path):
+    """What it told through the JVM's Kafka client equals what was produced, its checkpoint, and Spark's progress."""
+    topic, events = (f"{name}-{uuid.uuid4().hex[:8]}" for name in ("told", "events"))
+    create_topics(kafka.bootstrap, {topic: PARTITIONS, events: 1})
+    feed = Feed(kafka.bootstrap, topic, PARTITIONS)
+    checkpoint = tmp_path / "orders-v1"
+    attachment = streamgauge.spark.attach(spark, bootstrap_servers=kafka.bootstrap, topic=events, client="jvm")
+    records = spark.readStream.format("kafka").option("kafka.bootstrap.servers", kafka.bootstrap)
+    records = records.option("subscribe", topic).option("startingOffsets", "earliest").load()
+    query = (
+        records.writeStream.format("noop").queryName("orders").option("checkpointLocation", str(checkpoint))
+        .trigger(processingTime="1 second").start()
+    )  # fmt: skip
+    cluster = Cluster(
+        bootstrap_servers=kafka.bootstrap,
+        spark=(SparkCheckpoints(path=str(checkpoint)),),
+        spark_events=SparkEvents(topic=events),
+    )
+    both, alone = SparkSource(cluster), SparkSource(cluster.model_copy(update={"spark": ()}))
+    try:
+        for _ in range(2):
+            for number in range(60):
+                feed.send(f"k{number}", b"x", T0)
+            feed.flush()
+            wanted = {TopicPartition(topic, partition): count for partition, count in enumerate(feed.sent)}
+            while (told := (await alone.observe()).queries) == () or told[0].committed != wanted:
+                assert query.isActive, query.exception()
+                await asyncio.sleep(POLL_SECONDS)
+        joined = (await both.observe()).queries
+        progress = {each.batchId: each.batchDuration / 1000 for each in query.recentProgress if each.numInputRows}
+        query.stop()
+        while (await alone.observe()).queries[0].ended_at is None:
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        query.stop()
+        attachment.detach()
+        await both.close()
+        await alone.close()
+
+    assert 120 == sum(feed.sent)
+    (told_only,), (seen,) = told, joined
+    assert ("orders", ("listener",)) == (told_only.consumer.name, told_only.seen_by)
+    assert ("orders", ("checkpoint", "listener"), wanted) == (seen.consumer.name, seen.seen_by, seen.committed)
+    assert (1.0, str(query.runId)) == (seen.trigger_interval_seconds, seen.run_id)
+    durations = {each.batch_id: each.duration_seconds for each in seen.batches if each.input_rows}
+    assert progress.items() <= durations.items()
+    assert set(wanted) == set(seen.reported)
+    assert all({"addBatch", "walCommit", "commitOffsets"} <= each.phases.keys() for each in told_only.batches)
 
 
 @pytest.mark.usefixtures("java")
