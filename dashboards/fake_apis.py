@@ -18,6 +18,7 @@ def routes(fake: FakeGrafana) -> Iterator[tuple[str, str, Handler]]:
     yield "GET", "/apis", apis.list_groups
     for kind in ("dashboard", "folder"):
         base = f"/apis/{kind}.grafana.app/([^/]+)/namespaces/default/{kind}s"
+        yield "GET", base, getattr(apis, f"list_{kind}s")
         yield "GET", f"{base}/([^/]+)", getattr(apis, f"get_{kind}")
         yield "POST", base, getattr(apis, f"create_{kind}")
         yield "PUT", f"{base}/([^/]+)", getattr(apis, f"update_{kind}")
@@ -40,6 +41,10 @@ class _Apis:
 
     # --- boards ---------------------------------------------------------------------------------------
 
+    def list_dashboards(self, version: str) -> Answer:
+        listed = [_board(stored, version) for stored in self._fake.boards.values()]
+        return 200, {"kind": "DashboardList", "metadata": {}, "items": listed}
+
     def get_dashboard(self, version: str, name: str) -> Answer:
         stored = self._fake.boards.get(name)
         return _missing("dashboards.dashboard", name) if stored is None else (200, _board(stored, version))
@@ -51,7 +56,7 @@ class _Apis:
         folder = _folder(body)
         if folder and folder not in self._fake.folders:
             return _missing("folders.folder", folder)
-        return 201, _board(self._fake.add_board(name, _spec(body), folder), version)
+        return 201, _board(self._fake.add_board(name, _spec(body, version), folder), version)
 
     def update_dashboard(self, version: str, name: str, body: Json) -> Answer:
         stored = self._fake.boards.get(name)
@@ -63,7 +68,7 @@ class _Apis:
         model, folder = stored["model"], _folder(body)
         if folder and folder not in self._fake.folders:
             return _missing("folders.folder", folder)
-        saved = {**_spec(body), "id": model["id"], "uid": name, "version": model["version"] + 1}
+        saved = {**_spec(body, version), "id": model["id"], "uid": name, "version": model["version"] + 1}
         stored |= {"model": dict(sorted(saved.items())), "folder": folder}
         return 200, _board(stored, version)
 
@@ -74,6 +79,10 @@ class _Apis:
         return 200, {"kind": "Status", "status": "Success"}
 
     # --- folders --------------------------------------------------------------------------------------
+
+    def list_folders(self, version: str) -> Answer:
+        listed = [_folder_object(stored, version) for stored in self._fake.folders.values()]
+        return 200, {"kind": "FolderList", "metadata": {}, "items": listed}
 
     def get_folder(self, version: str, name: str) -> Answer:
         stored = self._fake.folders.get(name)
@@ -103,14 +112,18 @@ class _Apis:
 
 
 FOLDER = "grafana.app/folder"
+NEWEST_SCHEMA = 42
 
 
 def _folder(body: Json) -> str:
     return str(body["metadata"].get("annotations", {}).get(FOLDER, ""))
 
 
-def _spec(body: Json) -> Json:
-    return {key: value for key, value in body["spec"].items() if key not in {"id", "uid", "version"}}
+def _spec(body: Json, version: str) -> Json:
+    """Return a spec as it is stored: from v1 on it is migrated to the newest schema version first."""
+    newest = {} if version == "v0alpha1" else {"schemaVersion": NEWEST_SCHEMA}
+    kept = {key: value for key, value in body["spec"].items() if key not in {"id", "uid", "version"}}
+    return {**kept, **newest}
 
 
 def _board(stored: Json, version: str) -> Json:
@@ -143,6 +156,7 @@ def _folder_object(stored: Json, version: str) -> Json:
             "name": stored["uid"],
             "namespace": "default",
             "resourceVersion": str(stored["version"]),
+            "generation": stored["version"],
             "labels": {"grafana.app/deprecatedInternalID": str(stored["id"])},
         },
         "spec": {"title": stored["title"]},

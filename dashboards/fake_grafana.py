@@ -68,7 +68,7 @@ class Faults:
     v2_boards: set[str] = field(default_factory=set)
     """Boards (uids) that somebody saved in the form of version 2."""
     legacy_is_gone: bool = False
-    """The endpoints for boards and folders below /api are taken away: what is announced for a later version."""
+    """The endpoints for boards and folders below /api are away, as it is announced (said before it is made)."""
     groups: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("dashboard.grafana.app", ("v2", "v1", "v1beta1", "v0alpha1")),
         ("folder.grafana.app", ("v1", "v1beta1")),
@@ -164,7 +164,6 @@ class FakeGrafana:
         self._queried: set[Handler] = {self._search, self._list_folders}
         one = "([^/]+)"
         yield "GET", "/api/health", self._health
-        yield "GET", "/api/search", self._search
         yield from (
             ("GET", "/api/datasources", self._list_datasources),
             ("POST", "/api/datasources", self._create_datasource),
@@ -179,6 +178,7 @@ class FakeGrafana:
             yield "PUT", f"/api/datasources/{one}", self._update_datasource_by_id
             yield "DELETE", f"/api/datasources/{one}", self._delete_datasource_by_id
         if not self.faults.legacy_is_gone:
+            yield "GET", "/api/search", self._search
             yield "GET", "/api/folders", self._list_folders
             yield "POST", "/api/folders", self._create_folder
             yield "GET", f"/api/folders/{one}", self._get_folder

@@ -6,7 +6,9 @@ applied last, what is there now and what is wanted. A copy under another name ca
 does not name it: it is not ours.
 
 A server may keep what it is given in another form (defaults filled in, a refresh interval raised to its minimum). Then
-the mark also has the checksum of what the server made of it, so that its doing is not taken for a person's.
+the mark also has the checksum of what the server made of it, so that its doing is not taken for a person's. Until that
+is put down, in a second write, the mark says as which version the first one was made: while the object has that version
+nobody has saved it since, and whatever its content is was made by the server.
 
 Secrets are not part of a content. What is kept of them is what servers keep of passwords: a salted, slow hash, enough
 to see that another one was set since.
@@ -29,6 +31,7 @@ WORD = "streamgauge/1"
 """First word of every mark: ours, and the version of its form."""
 
 ABSENT = "-"
+NO_VERSION = "?"
 
 _SALT_BYTES = 8
 _HASH = {"n": 2**12, "r": 8, "p": 1, "dklen": 16}  # 4 MiB and about 10 ms each
@@ -38,12 +41,14 @@ _HASH = {"n": 2**12, "r": 8, "p": 1, "dklen": 16}  # 4 MiB and about 10 ms each
 class Mark:
     """``applied`` is the checksum of the content as wanted, ``kept`` that of what the server made of it, if another.
 
+    ``written_as`` is the version as which this was written, NO_VERSION for what has none, None once it is settled.
     ``secrets`` has a hash of each secret by its field.
     """
 
     uid: str
     applied: str
     kept: str | None = None
+    written_as: str | None = None
     secrets: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -59,23 +64,29 @@ class Mark:
         if len(words) < _LEAST_WORDS or words[0] != WORD or words[1] != uid:
             return None
         pairs = [word.partition("=")[::2] for word in words[_LEAST_WORDS:]]
-        return cls(uid, words[2], None if words[3] == ABSENT else words[3], dict(pairs))
+        kept, written_as = (None if word == ABSENT else word for word in words[3:_LEAST_WORDS])
+        return cls(uid, words[2], kept, written_as, dict(pairs))
 
     def text(self) -> str:
         """Return the line that is put into the object."""
         hashes = [f"{name}={value}" for name, value in sorted(self.secrets.items())]
-        return " ".join([WORD, self.uid, self.applied, self.kept or ABSENT, *hashes])
+        return " ".join([WORD, self.uid, self.applied, self.kept or ABSENT, self.written_as or ABSENT, *hashes])
 
-    def fits(self, content: Json) -> bool:
-        """Return whether a content is what was applied, or what the server made of that."""
-        return checksum(content) in {self.applied, self.kept}
+    def fits(self, content: Json, version: int | None) -> bool:
+        """Return whether a content, at a version, is what was applied or what the server made of that."""
+        return checksum(content) in {self.applied, self.kept} or self.written_as == version_text(version)
 
     def knows(self, name: str, secret: str) -> bool:
         """Return whether this secret is the one that was applied."""
         return name in self.secrets and is_hash_of(self.secrets[name], secret)
 
 
-_LEAST_WORDS = 4
+_LEAST_WORDS = 5
+
+
+def version_text(version: int | None) -> str:
+    """Return a version as a mark has it."""
+    return NO_VERSION if version is None else str(version)
 
 
 def checksum(content: Json) -> str:

@@ -28,7 +28,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 from dashboards.grafana import ChangedError, FaultError, GrafanaError, NotFoundError, UnansweredError
-from dashboards.marks import Mark, checksum, differences
+from dashboards.marks import Mark, checksum, differences, version_text
 from monitor.errors import StreamgaugeError, UsageError
 
 Json: TypeAlias = dict[str, Any]
@@ -104,7 +104,8 @@ class Item:
 class Live:
     """One object as it is there, in the form of an ``Item``'s content, without our mark.
 
-    ``locked`` says why it cannot be changed; ``raw`` is Grafana's own form; ``version`` is None where there is none.
+    ``version`` rises by one with every change, and is None where there is none. ``locked`` says why it cannot be
+    changed; ``raw`` is Grafana's own form.
     """
 
     kind: Kind
@@ -112,14 +113,14 @@ class Live:
     title: str
     content: Json = field(repr=False)
     mark: Mark | None
-    version: int | str | None = None
+    version: int | None = None
     locked: str | None = None
     raw: Json = field(default_factory=dict, repr=False)
 
     @property
     def is_as_applied(self) -> bool:
         """Return whether it is ours and nobody has changed it since it was applied."""
-        return self.mark is not None and self.mark.fits(self.content)
+        return self.mark is not None and self.mark.fits(self.content, self.version)
 
 
 class NotOursError(StreamgaugeError):
@@ -133,13 +134,16 @@ class NotKeptError(StreamgaugeError):
 class Shelf(Protocol):
     """Where the objects of one kind are. What goes wrong is a ``GrafanaError``."""
 
+    has_versions: bool
+    """Whether they have versions, which start with 1 and rise by one with every change."""
+
     def find(self, uid: str, secrets: Mapping[str, Hidden]) -> Live | None:
         """Return what is there; the values of the fields that ``secrets`` names must not show in its content."""
 
     def ours(self) -> Iterable[Live]:
         """Return everything that carries our mark."""
 
-    def put(self, item: Item, mark: Mark, live: Live | None) -> int | str | None:
+    def put(self, item: Item, mark: Mark, live: Live | None) -> int | None:
         """Create it, or change what was found there, and return its version if Grafana says it."""
 
     def delete(self, live: Live) -> None:
@@ -292,34 +296,35 @@ class Provisioner:
             if not _is_written(step, force=force):
                 return step
             first = first or _as_written(step)
-            mark = Mark.of(item.uid, item.content, {name: hidden.value for name, hidden in item.secrets.items()})
+            mark = _new_mark(item, live, shelf.has_versions)
             try:
                 version = shelf.put(item, mark, live)
+                if self._is_settled(item, mark, version):
+                    return _with_history(first, live, version)
             except (ChangedError, UnansweredError, FaultError) as exc:
                 failure = exc
-                continue
-            if self._is_settled(item, mark, version):
-                return _with_history(first, live, version)
         if failure is not None:
             raise failure
         msg = f"{item.kind} {item.title}: others write to it all the time; run it again when they have ended"
         raise NotKeptError(msg)
 
-    def _is_settled(self, item: Item, mark: Mark, version: int | str | None) -> bool:
+    def _is_settled(self, item: Item, mark: Mark, version: int | None) -> bool:
         """Return whether what is there now is what was written; False means: somebody else wrote after that.
 
         Raises:
             NotKeptError: the server makes something else of it each time.
         """
-        live = self._find(item)
+        shelf, live = self._shelves[item.kind], self._find(item)
         if live is None or (live.mark is not None and live.mark.applied != mark.applied):
             return False
-        if checksum(live.content) == checksum(item.content):
-            return True
-        if live.mark is None or live.version != version:
+        is_kept = checksum(live.content) == checksum(item.content)
+        if live.mark is None or (is_kept and shelf.has_versions and version != _FIRST_VERSION):
+            return is_kept
+        if live.version != version and not is_kept:
             return False
-        # Nobody has written since, so this is what the server makes of it: that is put down in the mark.
-        self._shelves[item.kind].put(item, Mark(mark.uid, mark.applied, checksum(live.content), mark.secrets), live)
+        # Nobody has written since, so this is what the server makes of it: that is put down in the mark. So is that
+        # a new object is as it was given: the version 1 could also be that of one that was deleted and made again.
+        shelf.put(item, replace(mark, kept=None if is_kept else checksum(live.content), written_as=None), live)
         again = self._find(item)
         if again is None or again.mark is None or not again.is_as_applied:
             changed = "; ".join(islice(differences(item.content, again.content if again else {}), SHOWN_DIFFERENCES))
@@ -369,12 +374,22 @@ def _is_written(step: Step, *, force: bool) -> bool:
     return step.action in {Action.CREATE, Action.UPDATE} or (force and step.action in FORCEABLE)
 
 
+_FIRST_VERSION = 1
+
+
+def _new_mark(item: Item, live: Live | None, has_versions: bool) -> Mark:
+    """Return the mark with which an object is written, on top of what was found."""
+    mark = Mark.of(item.uid, item.content, {name: hidden.value for name, hidden in item.secrets.items()})
+    before = (live.version or 0) if live else 0
+    return replace(mark, written_as=version_text(before + 1 if has_versions else None))
+
+
 def _as_written(step: Step) -> Step:
     """Return what a step becomes by being carried out: what is forced is an update."""
     return step if step.action is Action.CREATE else replace(step, action=Action.UPDATE)
 
 
-def _with_history(step: Step, live: Live | None, version: int | str | None) -> Step:
+def _with_history(step: Step, live: Live | None, version: int | None) -> Step:
     """Say it where somebody has saved between our reading and our writing: Grafana let both through."""
     before = live.version if live else None
     if step.kind is Kind.BOARD and isinstance(before, int) and isinstance(version, int) and version > before + 1:

@@ -1,14 +1,14 @@
 """Where Grafana has what: for each kind its endpoints, what they take and give, and where its mark is.
 
-All of this is the API below ``/api``, which is there from 7.5 to 13. Rule groups and contact points are there from
-unified alerting on. What is said here of 7.5 was seen on a running 7.5.5; what is said of later versions was read in
-their sources and documentation, and never run.
+All of this is the API below ``/api``, which is there from 7.5 to 13; ``dashboards.apis`` has what takes its place. Rule
+groups and contact points are there from unified alerting on. What is said here of 7.5 was seen on a running 7.5.5; what
+is said of later versions was read in their sources and documentation, and never run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from dashboards.grafana import Grafana, NotFoundError, RefusedError
@@ -34,10 +34,13 @@ SHOWN = 3
 
 def shelves(grafana: Grafana, folder: str, kinds: Collection[Kind] = tuple(Kind)) -> dict[Kind, Shelf]:
     """Return the shelves of these kinds, as far as this Grafana has them; ``folder`` is the uid of ours."""
+    from dashboards.apis import BoardsBelowApis, FoldersBelowApis, are_there  # noqa: PLC0415 - they build on this module
+
+    is_gone = grafana.find("api", "folders", limit=1) is None and are_there(grafana)
     found: dict[Kind, Shelf] = {
-        Kind.FOLDER: Folders(grafana, folder),
+        Kind.FOLDER: FoldersBelowApis(grafana, folder) if is_gone else Folders(grafana, folder),
         Kind.DATASOURCE: Datasources(grafana),
-        Kind.BOARD: Boards(grafana, folder),
+        Kind.BOARD: BoardsBelowApis(grafana, folder) if is_gone else Boards(grafana, folder),
     }
     if {Kind.CONTACT_POINT, Kind.RULE_GROUP} & {*kinds} and has_alerting(grafana):
         found |= {Kind.CONTACT_POINT: ContactPoints(grafana), Kind.RULE_GROUP: RuleGroups(grafana, folder)}
@@ -75,6 +78,8 @@ def folder_content(title: str) -> Json:
 class Folders:
     """Our one folder. It has no room for a mark: the uid is ours, and its title has always been the uid."""
 
+    has_versions = True
+
     def __init__(self, grafana: Grafana, uid: str) -> None:
         self._grafana, self._uid = grafana, uid
 
@@ -91,7 +96,7 @@ class Folders:
         live = self.find(self._uid, {})
         return [live] if live else []
 
-    def put(self, item: Item, mark: Mark, live: Live | None) -> int | str | None:
+    def put(self, item: Item, mark: Mark, live: Live | None) -> int | None:
         """Create or rename it."""
         if live is None:
             body = {"uid": item.uid, **item.content}
@@ -107,11 +112,9 @@ class Folders:
         Raises:
             NotOursError: it holds something.
         """
-        held = [*self._held(live.uid)]
+        held = [*self._held(live.uid), *RuleHolder(self._grafana).held(live.uid)]
         if held:
-            more = f" and {len(held) - SHOWN} more" if len(held) > SHOWN else ""
-            msg = f"it still holds {', '.join(held[:SHOWN])}{more}"
-            raise NotOursError(msg)
+            raise NotOursError(held_text(held))
         self._grafana.write("DELETE", "api", "folders", live.uid)
 
     def _held(self, uid: str) -> Iterator[str]:
@@ -119,9 +122,25 @@ class Folders:
         for hit in _pages(self._grafana, folderUIDs=uid):
             if hit.get("folderUid") == uid:
                 yield f"{'folder' if hit.get('type') == 'dash-folder' else 'board'} {hit['title']}"
+
+
+class RuleHolder:
+    """The alert rules in a folder, whosever they are."""
+
+    def __init__(self, grafana: Grafana) -> None:
+        self._grafana = grafana
+
+    def held(self, folder: str) -> Iterator[str]:
+        """Yield what is in a folder, for a person."""
         for rule in self._grafana.find("api", "v1", "provisioning", "alert-rules") or []:
-            if rule.get("folderUID") == uid:
+            if rule.get("folderUID") == folder:
                 yield f"alert rule {rule['title']}"
+
+
+def held_text(held: Sequence[str]) -> str:
+    """Return why a folder stays, for a person."""
+    more = f" and {len(held) - SHOWN} more" if len(held) > SHOWN else ""
+    return f"it still holds {', '.join(held[:SHOWN])}{more}"
 
 
 def _pages(grafana: Grafana, **query: str | int) -> Iterator[Json]:
@@ -134,9 +153,9 @@ def _pages(grafana: Grafana, **query: str | int) -> Iterator[Json]:
         page += 1
 
 
-def _version(answer: object) -> int | str | None:
+def _version(answer: object) -> int | None:
     version = answer.get("version") if isinstance(answer, dict) else None
-    return version if isinstance(version, int | str) else None
+    return version if isinstance(version, int) else None
 
 
 # --- data sources ------------------------------------------------------------------------------------
@@ -147,6 +166,8 @@ _KEPT = ("isDefault", "withCredentials", "user", "database")
 
 class Datasources:
     """Data sources. Ours are the fields that an item has; what else a person sets there stays."""
+
+    has_versions = True
 
     def __init__(self, grafana: Grafana) -> None:
         self._grafana = grafana
@@ -164,7 +185,7 @@ class Datasources:
             if live is not None:
                 yield live
 
-    def put(self, item: Item, mark: Mark, live: Live | None) -> int | str | None:
+    def put(self, item: Item, mark: Mark, live: Live | None) -> int | None:
         """Create or change it; secrets are sent only where they are wanted, and Grafana keeps the others."""
         content = {key: value for key, value in item.content.items() if key not in {"jsonData", "secrets"}}
         raw = live.raw if live else {}
@@ -249,6 +270,8 @@ def _constant(value: str) -> Json:
 class Boards:
     """Boards, by ``/api/dashboards``."""
 
+    has_versions = True
+
     def __init__(self, grafana: Grafana, folder: str) -> None:
         self._grafana, self._folder = grafana, folder
 
@@ -280,7 +303,7 @@ class Boards:
             if live is not None and live.mark is not None:
                 yield live
 
-    def put(self, item: Item, mark: Mark, live: Live | None) -> int | str | None:
+    def put(self, item: Item, mark: Mark, live: Live | None) -> int | None:
         """Save it, on top of the version that was found and of no other."""
         folder = self._grafana.get("api", "folders", item.content["folder"])
         version = {} if live is None else {"version": live.version}
@@ -316,6 +339,8 @@ def _folder_of(meta: Json) -> str:
 class ContactPoints:
     """Contact points, each integration by itself. Grafana gives most of their secrets back masked."""
 
+    has_versions = False
+
     def __init__(self, grafana: Grafana) -> None:
         self._grafana = grafana
 
@@ -327,7 +352,7 @@ class ContactPoints:
         """Return the contact points that carry our mark."""
         return [live for live in (_contact_point(raw, {}) for raw in self._all()) if live.mark is not None]
 
-    def put(self, item: Item, mark: Mark, live: Live | None) -> int | str | None:
+    def put(self, item: Item, mark: Mark, live: Live | None) -> int | None:
         """Create or change it, with every secret from the environment: what was read is never written back."""
         secrets = {name: hidden.value for name, hidden in item.secrets.items()}
         self._grafana.hide(*filter(None, secrets.values()))
@@ -387,6 +412,8 @@ def group_content(raw: Json) -> Json:
 class RuleGroups:
     """Rule groups. Every rule of a group carries its mark, and what is written replaces the whole group."""
 
+    has_versions = False
+
     def __init__(self, grafana: Grafana, folder: str) -> None:
         self._grafana, self._folder = grafana, folder
 
@@ -411,7 +438,7 @@ class RuleGroups:
             if live is not None and live.mark is not None:
                 yield live
 
-    def put(self, item: Item, mark: Mark, live: Live | None) -> int | str | None:
+    def put(self, item: Item, mark: Mark, live: Live | None) -> int | None:
         """Write the group. Its answer only repeats the request, so nothing is taken from that."""
         folder, _, name = item.uid.partition("/")
         rules = [

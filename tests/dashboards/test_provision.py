@@ -14,6 +14,9 @@ from dashboards.provision import Action, Kind, NotKeptError, metric_lines
 from dashboards.shelves import MARK_FIELD
 from monitor.errors import UsageError
 
+REWRITING = {"minimum_refresh_seconds": 60, "fills_in_rules": True}
+"""Faults of a server that keeps things otherwise than it is given them."""
+
 
 @pytest.fixture(params=at.PLACES)
 def place(request):
@@ -334,7 +337,7 @@ def test_secrets_show_neither_in_errors_nor_in_words(modern):
 @pytest.mark.parametrize("profile", at.PROFILES)
 def test_what_the_server_rewrites_is_not_taken_for_a_person(profile):
     """A refresh that is raised to the server's minimum is put down in the mark, and an edit after that is seen."""
-    place = at.fake_place(profile, Faults(minimum_refresh_seconds=60, fills_in_rules=True))
+    place = at.fake_place(profile, Faults(**REWRITING))
     wanted = place.wanted()
 
     place.apply(wanted)
@@ -481,16 +484,23 @@ def test_two_at_once_end_as_one(profile, change):
         number += 1
 
 
-@pytest.mark.parametrize("profile", at.PROFILES)
+@pytest.mark.parametrize(
+    ("profile", "faults"),
+    [
+        pytest.param(Profile.SEVEN_FIVE, {}, id="7.5"),
+        pytest.param(Profile.MODERN, {}, id="modern", marks=pytest.mark.soak),
+        pytest.param(Profile.MODERN, REWRITING, id="modern, rewriting"),
+    ],
+)
 @pytest.mark.parametrize("is_there", [False, True], ids=["creating", "updating and pruning"])
-def test_a_crash_at_any_request_leaves_a_state_from_which_apply_goes_on(profile, is_there):
+def test_a_crash_at_any_request_leaves_a_state_from_which_apply_goes_on(profile, faults, is_there):
     """After a crash at the nth request, for every n, a plain apply ends where an undisturbed one does.
 
     Before the next request or after the one before: what is there is the same.
     """
     number, has_crashed, undisturbed = 0, True, None
     while has_crashed:
-        place = at.fake_place(profile)
+        place = at.fake_place(profile, Faults(**faults))
         before = place.wanted(boards=(at.ONE, at.TWO, "streamgauge-old"))
         wanted = place.wanted(change="2", hook="http://hook.example/new")
         if is_there:
@@ -560,7 +570,7 @@ def test_a_save_that_the_server_let_both_through_is_said():
     done = place.apply(place.wanted(change="2"))
 
     (step,) = (each for each in done if each.uid == at.ONE)
-    assert "version 2 was saved meanwhile: look at it in the board's history" in step.reason
+    assert "version 3 was saved meanwhile: look at it in the board's history" in step.reason
 
 
 def test_the_other_of_two_winners_is_seen_afterwards():
