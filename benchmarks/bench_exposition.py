@@ -160,6 +160,9 @@ def labels_by_level(report: ClusterReport) -> Mapping[Level, Sequence[tuple[str,
         ],
         Level.FINDING: [(report.name, kind) for kind in finding_kinds(report)],
         Level.SPARK: [],
+        Level.FAUST_WORKER: [],
+        Level.FAUST_AGENT: [],
+        Level.FAUST_TABLE: [],
     }
 
 

@@ -25,6 +25,8 @@ from monitor.model import (
     ClusterReport,
     Consumer,
     DurationHistogram,
+    FaustAgent,
+    FaustWorker,
     Floats,
     Int64s,
     Member,
@@ -63,6 +65,9 @@ class Level(StrEnum):
     OWNER = "owner"  # owner_rows(report): who owns which partition
     FINDING = "finding"  # finding_kinds(report)
     SPARK = "spark"  # ClusterReport.spark
+    FAUST_WORKER = "faust_worker"  # ClusterReport.faust
+    FAUST_AGENT = "faust_agent"  # faust_agents(report): each worker's agents, worker by worker
+    FAUST_TABLE = "faust_table"  # faust_tables(report): each worker's tables, worker by worker
     EXPOSITION = "exposition"  # one row: the exposition counts itself
 
 
@@ -83,6 +88,9 @@ LABELS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
         Level.OWNER: ("cluster", "kind", "consumer", "topic", "partition", "client_id", "member_id", "host"),
         Level.FINDING: ("cluster", "finding"),
         Level.SPARK: ("cluster", "kind", "consumer"),
+        Level.FAUST_WORKER: ("cluster", "kind", "consumer", "worker"),
+        Level.FAUST_AGENT: ("cluster", "kind", "consumer", "worker", "agent", "topic"),
+        Level.FAUST_TABLE: ("cluster", "kind", "consumer", "worker", "table"),
         Level.EXPOSITION: (),
     }
 )
@@ -148,6 +156,20 @@ def finding_kinds(report: ClusterReport) -> tuple[str, ...]:
     return tuple(sorted({*FINDING_KINDS, *(finding.kind for finding in report.findings)}))
 
 
+def faust_agents(report: ClusterReport) -> Iterator[tuple[FaustWorker, FaustAgent]]:
+    """Yield every agent and topic of every Faust worker that reports."""
+    for worker in report.faust:
+        for agent in worker.agents:
+            yield worker, agent
+
+
+def faust_tables(report: ClusterReport) -> Iterator[tuple[FaustWorker, str, int | None]]:
+    """Yield every table of every Faust worker that reports, with its number of entries."""
+    for worker in report.faust:
+        for table, entries in worker.tables.items():
+            yield worker, table, entries
+
+
 # --- columns that take more than a name --------------------------------------------------------------
 
 
@@ -211,6 +233,44 @@ def _spark(read: Callable[[SparkFacts], float | None]) -> Callable[[ClusterRepor
 
 def _spark_count(read: Callable[[SparkFacts], int]) -> Callable[[ClusterReport], Int64s]:
     return lambda report: np.fromiter((read(facts) for facts in report.spark.values()), np.int64)
+
+
+def _faust(read: Callable[[FaustWorker], float | None], *, of_now: bool = True) -> Callable[[ClusterReport], Floats]:
+    """Read something of each worker; what it said of the moment (``of_now``) is unknown once it is silent."""
+    return lambda report: _floats(None if of_now and each.is_silent else read(each) for each in report.faust)
+
+
+def _faust_count(read: Callable[[FaustWorker], int]) -> Callable[[ClusterReport], Int64s]:
+    return lambda report: np.fromiter((read(each) for each in report.faust), np.int64)
+
+
+def _faust_count_now(read: Callable[[FaustWorker], int | None]) -> Callable[[ClusterReport], Int64s]:
+    def column(report: ClusterReport) -> Int64s:
+        told = (None if each.is_silent else read(each) for each in report.faust)
+        return np.fromiter((UNKNOWN if each is None else each for each in told), np.int64)
+
+    return column
+
+
+def _faust_agent_count(read: Callable[[FaustAgent], int]) -> Callable[[ClusterReport], Int64s]:
+    return lambda report: np.fromiter((read(agent) for _, agent in faust_agents(report)), np.int64)
+
+
+def _faust_buffers(read: Callable[[FaustAgent], int | None]) -> Callable[[ClusterReport], Int64s]:
+    def column(report: ClusterReport) -> Int64s:
+        told = ((None if worker.is_silent else read(agent)) for worker, agent in faust_agents(report))
+        return np.fromiter((UNKNOWN if each is None else each for each in told), np.int64)
+
+    return column
+
+
+def _faust_entries(report: ClusterReport) -> Int64s:
+    told = (UNKNOWN if entries is None or worker.is_silent else entries for worker, _, entries in faust_tables(report))
+    return np.fromiter(told, np.int64)
+
+
+def _assigned(worker: FaustWorker) -> int | None:
+    return None if worker.assigned is None else sum(map(len, worker.assigned.values()))
 
 
 # --- the metrics, in the order they are exposed ------------------------------------------------------
@@ -495,6 +555,142 @@ METRICS: tuple[Metric, ...] = (
         "Records in the offset ranges of those micro-batches: an upper bound where topics are compacted or "
         "transactional.",
         _spark_count(lambda facts: facts.input_rows_total),
+    ),
+    Metric(
+        "streamgauge_faust_up",
+        Type.GAUGE,
+        "bool",
+        Level.FAUST_WORKER,
+        "Whether the Faust worker reports: 0 once it should have again and did not. One that was stopped is gone.",
+        lambda report: np.fromiter((not each.is_silent for each in report.faust), np.int64),
+    ),
+    Metric(
+        "streamgauge_faust_report_timestamp_seconds",
+        Type.GAUGE,
+        "timestamp",
+        Level.FAUST_WORKER,
+        "When the worker made its latest report, by its own clock, seconds since the epoch.",
+        _faust(lambda each: each.reported_at, of_now=False),
+    ),
+    Metric(
+        "streamgauge_faust_start_timestamp_seconds",
+        Type.GAUGE,
+        "timestamp",
+        Level.FAUST_WORKER,
+        "When the worker started, by its own clock, seconds since the epoch.",
+        _faust(lambda each: each.started_at, of_now=False),
+    ),
+    Metric(
+        "streamgauge_faust_events_total",
+        Type.COUNTER,
+        "records",
+        Level.FAUST_AGENT,
+        "Records that an agent of the worker has processed since the worker started, those it raised on included.",
+        _faust_agent_count(lambda each: each.events_total),
+    ),
+    Metric(
+        "streamgauge_faust_event_errors_total",
+        Type.COUNTER,
+        "records",
+        Level.FAUST_AGENT,
+        "Records that an agent raised on or set aside as failed, and those that could not be decoded for it.",
+        _faust_agent_count(lambda each: each.errors_total),
+    ),
+    Metric(
+        "streamgauge_faust_event_duration_seconds",
+        Type.HISTOGRAM,
+        "seconds",
+        Level.FAUST_AGENT,
+        "How long an agent took over a record, from being handed it to being done with it.",
+        histograms=lambda report: [agent.durations for _, agent in faust_agents(report)],
+    ),
+    Metric(
+        "streamgauge_faust_buffered_records",
+        Type.GAUGE,
+        "records",
+        Level.FAUST_AGENT,
+        "Records that wait in the worker for an agent.",
+        _faust_buffers(lambda each: each.buffered),
+    ),
+    Metric(
+        "streamgauge_faust_buffer_size_records",
+        Type.GAUGE,
+        "records",
+        Level.FAUST_AGENT,
+        "Records that may wait in the worker for an agent before its partitions are paused.",
+        _faust_buffers(lambda each: each.buffer_size),
+    ),
+    Metric(
+        "streamgauge_faust_buffer_full_total",
+        Type.COUNTER,
+        "pauses",
+        Level.FAUST_WORKER,
+        "How often a partition was paused because agents did not keep up.",
+        _faust_count(lambda each: each.buffer_full_total),
+    ),
+    Metric(
+        "streamgauge_faust_commits_total",
+        Type.COUNTER,
+        "commits",
+        Level.FAUST_WORKER,
+        "Commits of the worker that went through.",
+        _faust_count(lambda each: each.commits_total),
+    ),
+    Metric(
+        "streamgauge_faust_uncommitted_seconds",
+        Type.GAUGE,
+        "seconds",
+        Level.FAUST_WORKER,
+        "How long the oldest processed record has waited for a commit of its partition; 0 where none waits.",
+        _faust(lambda each: each.uncommitted_seconds),
+    ),
+    Metric(
+        "streamgauge_faust_rebalances_total",
+        Type.COUNTER,
+        "rebalances",
+        Level.FAUST_WORKER,
+        "Rebalances that the worker took part in since it started, its first one included.",
+        _faust_count(lambda each: each.rebalances_total),
+    ),
+    Metric(
+        "streamgauge_faust_rebalancing_seconds_total",
+        Type.COUNTER,
+        "seconds",
+        Level.FAUST_WORKER,
+        "Seconds for which rebalances have kept the worker from its records, recovery of its tables included.",
+        _faust(lambda each: each.rebalancing_seconds_total, of_now=False),
+    ),
+    Metric(
+        "streamgauge_faust_recovering",
+        Type.GAUGE,
+        "bool",
+        Level.FAUST_WORKER,
+        "Whether the worker reads its tables back from their changelogs: 1 while it does, else 0.",
+        _faust_count_now(lambda each: each.recovering),
+    ),
+    Metric(
+        "streamgauge_faust_recovery_remaining_records",
+        Type.GAUGE,
+        "records",
+        Level.FAUST_WORKER,
+        "Records of changelogs that the worker has still to read before its tables are recovered.",
+        _faust_count_now(lambda each: each.recovery_remaining),
+    ),
+    Metric(
+        "streamgauge_faust_assigned_partitions",
+        Type.GAUGE,
+        "partitions",
+        Level.FAUST_WORKER,
+        "Partitions that the worker has, those of its own internal topics included.",
+        _faust_count_now(_assigned),
+    ),
+    Metric(
+        "streamgauge_faust_table_entries",
+        Type.GAUGE,
+        "entries",
+        Level.FAUST_TABLE,
+        "Entries of a table in the worker; an estimate for RocksDB.",
+        _faust_entries,
     ),
     Metric(
         "streamgauge_findings",

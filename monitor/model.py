@@ -639,6 +639,67 @@ class SparkSnapshot:
     findings: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FaustAgent:
+    """What an agent of one Faust worker did with the records of one topic, since that worker started.
+
+    ``errors_total``: records it raised on, and those that could not be decoded. ``buffered`` of at most ``buffer_size``
+    records wait for the agent; None where that was not told.
+    """
+
+    agent: str
+    topic: str
+    events_total: int
+    errors_total: int
+    durations: DurationHistogram
+    buffered: int | None
+    buffer_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FaustWorker:
+    """A Faust worker by its own latest report (``streamgauge.faust``); ``consumer`` is its app's group.
+
+    ``is_silent``: it should have reported again and did not, so only what it counted holds.
+    ``uncommitted_seconds``: how long the oldest processed record has waited for a commit of its partition.
+    ``recovery_remaining``: records of changelogs still to be read. Lag is no part of it: brokers tell that.
+    """
+
+    consumer: Consumer
+    worker: str
+    state: str
+    reported_at: float
+    started_at: float
+    interval_seconds: float
+    agents: tuple[FaustAgent, ...]
+    commits_total: int
+    commit_age_seconds: float | None
+    uncommitted_seconds: float | None
+    rebalances_total: int
+    rebalancing_seconds_total: float
+    last_rebalance_seconds: float | None
+    recovering: bool | None
+    recovery_remaining: int | None
+    tables: Mapping[str, int | None]
+    assigned: Mapping[str, tuple[int, ...]] | None
+    buffer_full_total: int
+    dropped_reports: int
+    report_age_seconds: float = 0.0
+    is_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaustSnapshot:
+    """One look at what Faust workers report."""
+
+    cluster: str
+    started_at: float
+    at: float
+    up: bool
+    workers: tuple[FaustWorker, ...]
+    failures: tuple[Failure, ...] = ()
+
+
 # --- look-ups by timestamp --------------------------------------------------------------------------
 
 
@@ -836,7 +897,8 @@ class ClusterReport:
     ``groups`` and ``consumers`` rows follow ``positions.layout.consumers``.
 
     ``spark`` maps a consumer's index to its query; ``requests_total`` and ``failures_total`` count since the start,
-    by (source, api) and (source, scope).
+    by (source, api) and (source, scope). ``faust`` are the Faust workers that report, whether or not their group is
+    among the consumers.
     """
 
     name: str
@@ -854,6 +916,7 @@ class ClusterReport:
     failures: tuple[Failure, ...] = ()
     requests_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
     failures_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    faust: tuple[FaustWorker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,7 @@ from monitor.model import ClusterReport, Found, KafkaSnapshot, Lookups, Report, 
 from monitor.settings import Cluster, Settings
 
 if TYPE_CHECKING:
+    from monitor.own_topics import OwnTopics
     from monitor.publish.http import Published
 
 log = structlog.get_logger(__name__)
@@ -66,13 +67,21 @@ class ClusterMonitor:
     """One cluster: its readers, its history, its latest report."""
 
     def __init__(
-        self, cluster: Cluster, settings: Settings, budget: Budget, kafka: KafkaReader, spark: SparkReader | None
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        budget: Budget,
+        kafka: KafkaReader,
+        spark: SparkReader | None,
+        *,
+        own: OwnTopics | None = None,
     ) -> None:
         self.cluster = cluster
         self.report: ClusterReport | None = None
         self.tried = False
         self.kafka = kafka
         self._spark = spark
+        self._own = own
         self._budget = budget
         self._objective_seconds = settings.objectives.seconds_for
         self._history = History()
@@ -82,9 +91,8 @@ class ClusterMonitor:
         kafka, spark = await self._observe()
         seen = observe(kafka, spark, self._history)
         await self._look_up(seen)
-        self.report = derive(
-            seen, self._history, self._objective_seconds, interval_seconds=self.cluster.interval_seconds
-        )
+        report = derive(seen, self._history, self._objective_seconds, interval_seconds=self.cluster.interval_seconds)
+        self.report = report if self._own is None else self._own.join(report)
         return self.report
 
     async def watch(self, publish: Callable[[], Awaitable[None]]) -> None:
@@ -101,7 +109,26 @@ class ClusterMonitor:
                 log.exception("cycle failed", cluster=self.cluster.name)
             self.tried = True
             await publish()
+            self._look_at_own_topics(publish)
             await asyncio.sleep(max(0.0, self.cluster.interval_seconds - (asyncio.get_running_loop().time() - started)))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._own is not None:
+            await self._own.close()
+        await self.kafka.close()
+
+    def _look_at_own_topics(self, publish: Callable[[], Awaitable[None]]) -> None:
+        own, report = self._own, self.report
+        if own is None or report is None:
+            return
+
+        async def told() -> None:
+            if self.report is not None:
+                self.report = own.join(self.report)
+                await publish()
+
+        own.look(report, told)
 
     def _log_change(self, was_up: bool | None) -> None:
         report = self.report
@@ -174,7 +201,7 @@ class Monitor:
 
     async def close(self) -> None:
         """Close every connection."""
-        await asyncio.gather(*(each.kafka.close() for each in self.clusters))
+        await asyncio.gather(*(each.close() for each in self.clusters))
 
 
 class Publisher:
@@ -245,4 +272,10 @@ def _cluster_monitor(cluster: Cluster, settings: Settings, budget: Budget) -> Cl
         from monitor.observe.spark.checkpoint import CheckpointSource  # noqa: PLC0415
 
         spark = CheckpointSource(cluster)
-    return ClusterMonitor(cluster, settings, budget, KafkaSource(cluster), spark)
+    own: OwnTopics | None = None
+    if budget is STEADY and cluster.own_topics:
+        from monitor.observe.faust.source import FaustSource  # noqa: PLC0415
+        from monitor.own_topics import OwnTopics  # noqa: PLC0415
+
+        own = OwnTopics(cluster.name, faust=FaustSource(cluster), interval_seconds=cluster.interval_seconds)
+    return ClusterMonitor(cluster, settings, budget, KafkaSource(cluster), spark, own=own)

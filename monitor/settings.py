@@ -247,6 +247,9 @@ class Cluster(_Part):
     groups: Filter = Field(Filter(), description="Which groups are looked at; nobody is asked about the others.")
     topics: Filter = Field(Filter(), description="Which topics are looked at; nobody is asked about the others.")
     spark: tuple[SparkCheckpoints, ...] = Field((), description="Spark queries, by their checkpoint folders.")
+    own_topics: bool = Field(
+        True, description="Read and write the monitor's own topics (`streamgauge.*`), those of them that exist."
+    )
     spark_events: SparkEvents | None = Field(None, description="Spark queries, by what their jobs tell themselves.")
     spark_drivers: tuple[SparkDriverUi, ...] = Field((), description="Spark queries, by their drivers' web interfaces.")
 

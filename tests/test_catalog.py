@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 CONSUMER = ("cluster", "kind", "consumer")
 POSITION = (*CONSUMER, "topic", "partition")
+WORKER = (*CONSUMER, "worker")
 CONTRACT = {
     "streamgauge_cluster_up": ("gauge", ("cluster", "source")),
     "streamgauge_partition_log_start_offset": ("gauge", ("cluster", "topic", "partition")),
@@ -49,6 +50,23 @@ CONTRACT = {
     "streamgauge_spark_watermark_timestamp_seconds": ("gauge", CONSUMER),
     "streamgauge_spark_batches_total": ("counter", CONSUMER),
     "streamgauge_spark_input_rows_total": ("counter", CONSUMER),
+    "streamgauge_faust_up": ("gauge", WORKER),
+    "streamgauge_faust_report_timestamp_seconds": ("gauge", WORKER),
+    "streamgauge_faust_start_timestamp_seconds": ("gauge", WORKER),
+    "streamgauge_faust_events_total": ("counter", (*WORKER, "agent", "topic")),
+    "streamgauge_faust_event_errors_total": ("counter", (*WORKER, "agent", "topic")),
+    "streamgauge_faust_event_duration_seconds": ("histogram", (*WORKER, "agent", "topic")),
+    "streamgauge_faust_buffered_records": ("gauge", (*WORKER, "agent", "topic")),
+    "streamgauge_faust_buffer_size_records": ("gauge", (*WORKER, "agent", "topic")),
+    "streamgauge_faust_buffer_full_total": ("counter", WORKER),
+    "streamgauge_faust_commits_total": ("counter", WORKER),
+    "streamgauge_faust_uncommitted_seconds": ("gauge", WORKER),
+    "streamgauge_faust_rebalances_total": ("counter", WORKER),
+    "streamgauge_faust_rebalancing_seconds_total": ("counter", WORKER),
+    "streamgauge_faust_recovering": ("gauge", WORKER),
+    "streamgauge_faust_recovery_remaining_records": ("gauge", WORKER),
+    "streamgauge_faust_assigned_partitions": ("gauge", WORKER),
+    "streamgauge_faust_table_entries": ("gauge", (*WORKER, "table")),
     "streamgauge_observe_duration_seconds": ("gauge", ("cluster", "source")),
     "streamgauge_observe_last_success_timestamp_seconds": ("gauge", ("cluster", "source")),
     "streamgauge_observe_requests_total": ("counter", ("cluster", "source", "api")),

@@ -14,7 +14,16 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from monitor.catalog import GROUP_STATES, LABELS, PARTITION_STATUSES, Level, finding_kinds, owner_rows
+from monitor.catalog import (
+    GROUP_STATES,
+    LABELS,
+    PARTITION_STATUSES,
+    Level,
+    faust_agents,
+    faust_tables,
+    finding_kinds,
+    owner_rows,
+)
 from monitor.model import HEALTHS, ClusterReport, Consumer, Int32s, Int64s
 
 
@@ -219,6 +228,30 @@ def _spark(report: ClusterReport) -> Rows:
     return _one_a_row([_opened(Level.SPARK, (report.name, *consumers[index])) for index in report.spark])
 
 
+def _faust_workers(report: ClusterReport) -> Rows:
+    return _one_a_row(
+        [_opened(Level.FAUST_WORKER, (report.name, *each.consumer, each.worker)) for each in report.faust]
+    )
+
+
+def _faust_agents(report: ClusterReport) -> Rows:
+    return _one_a_row(
+        [
+            _opened(Level.FAUST_AGENT, (report.name, *worker.consumer, worker.worker, agent.agent, agent.topic))
+            for worker, agent in faust_agents(report)
+        ]
+    )
+
+
+def _faust_tables(report: ClusterReport) -> Rows:
+    return _one_a_row(
+        [
+            _opened(Level.FAUST_TABLE, (report.name, *worker.consumer, worker.worker, table))
+            for worker, table, _ in faust_tables(report)
+        ]
+    )
+
+
 _ROWS: Mapping[Level, Callable[[ClusterReport], Rows]] = MappingProxyType(
     {
         Level.SOURCE: _sources,
@@ -236,6 +269,9 @@ _ROWS: Mapping[Level, Callable[[ClusterReport], Rows]] = MappingProxyType(
         Level.OWNER: _owners,
         Level.FINDING: _findings,
         Level.SPARK: _spark,
+        Level.FAUST_WORKER: _faust_workers,
+        Level.FAUST_AGENT: _faust_agents,
+        Level.FAUST_TABLE: _faust_tables,
     }
 )
 

@@ -24,6 +24,7 @@ from monitor.model import (
     Basis,
     ClusterReport,
     Consumer,
+    FaustWorker,
     Finding,
     GroupFacts,
     Kind,
@@ -181,6 +182,9 @@ def consumer_json(cluster: ClusterReport, index: int, *, partitions: bool = True
     values["unknown"] = {name: reasons[name] for name in nulls}
     if spark is not None:
         values["spark"] = about_spark
+    workers = [each for each in cluster.faust if each.consumer == consumer]
+    if workers:
+        values["workers"] = [_faust_worker(each) for each in workers]
     if partitions:
         values["partitions"] = _partitions(cluster, index)
     else:
@@ -294,6 +298,53 @@ def _spark_reasons(facts: SparkFacts | None) -> dict[str, str]:
         "inflight_batch_age_seconds": _NOT_IN_FLIGHT,
         "watermark": "the query has none" if watermark is None else f"{watermark} s since the epoch is not a date",
     }
+
+
+# --- a Faust worker ----------------------------------------------------------------------------------
+
+
+def _faust_worker(worker: FaustWorker) -> Object:
+    """Return what a worker says of itself; of one that is silent only what it counted."""
+    remaining = worker.recovery_remaining
+    of_now: Object = {
+        "uncommitted_seconds": _seconds(worker.uncommitted_seconds),
+        "recovering": worker.recovering,
+        "recovery_remaining_records": remaining,
+        "assigned": None if worker.assigned is None else {topic: list(each) for topic, each in worker.assigned.items()},
+        "tables": dict(worker.tables),
+    }
+    if worker.is_silent:
+        of_now = dict.fromkeys(of_now)
+    values: Object = {
+        "worker": worker.worker,
+        "state": "silent" if worker.is_silent else worker.state,
+        "report_age_seconds": round(worker.report_age_seconds, 3),
+        "started_at": _time_or_none(worker.started_at),
+        "commits": worker.commits_total,
+        "rebalances": worker.rebalances_total,
+        "rebalancing_seconds": _seconds(worker.rebalancing_seconds_total),
+        "last_rebalance_seconds": _seconds(worker.last_rebalance_seconds),
+        "buffer_full": worker.buffer_full_total,
+        **of_now,
+        "agents": [
+            {
+                "agent": each.agent,
+                "topic": each.topic,
+                "events": each.events_total,
+                "errors": each.errors_total,
+                "seconds": _seconds(each.durations.sum),
+                "buffered": None if worker.is_silent else each.buffered,
+                "buffer_size": None if worker.is_silent else each.buffer_size,
+            }
+            for each in worker.agents
+        ],
+    }
+    reason = "the worker does not report any more" if worker.is_silent else "the worker does not tell"
+    return values | {"unknown": {name: reason for name, value in values.items() if value is None}}
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 # --- partitions -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A user's Faust app with the sensor on a real Kafka: what it reports, against what was produced here."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +14,9 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from kafka_feed import PATIENCE_SECONDS, Feed, consume, create_topics
+
+from monitor.observe.faust.source import FaustSource
+from monitor.settings import Cluster
 
 pytestmark = pytest.mark.integration
 
@@ -110,6 +114,15 @@ def wait_for(process, bootstrap, group, is_there):
     raise AssertionError(told[-1:])
 
 
+async def look(bootstrap):
+    """Return what the monitor sees."""
+    source = FaustSource(Cluster(bootstrap_servers=bootstrap))
+    try:
+        return await source.look()
+    finally:
+        await source.close()
+
+
 def test_a_users_app_with_packages_called_like_ours_reports_what_it_does(kafka, topic, tmp_path):
     """Its counts are those of what was produced, and its last word is that it has stopped."""
     group = f"shop-{uuid.uuid4().hex[:8]}"
@@ -134,6 +147,10 @@ def test_a_users_app_with_packages_called_like_ours_reports_what_it_does(kafka, 
         assert {"running": False, "remaining": 0} == told["recovery"]
         assert told["rebalances"]["count"] >= 1
         assert told["rebalances"]["seconds"] > 0
+        seen = asyncio.run(look(kafka.bootstrap))
+        assert seen.up
+        (worker,) = (each for each in seen.workers if each.consumer.name == group)
+        assert (told["worker"], False, GOOD) == (worker.worker, worker.is_silent, worker.agents[0].events_total)
 
         feed = Feed(kafka.bootstrap, topic, PARTITIONS)
         for value, count in ((b"13", "errors"), (b"nonsense", "decode_errors")):

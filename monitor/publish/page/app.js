@@ -672,6 +672,8 @@ function detail(consumer) {
       fact("lost before being read", valueOr(consumer.lost_records, count, why.lost_records)),
       ...sparkFacts),
     charts.length ? h("div", { class: "charts" }, ...charts) : null,
+    consumer.last_hour ? lastHour(consumer.last_hour) : null,
+    consumer.workers ? workerTable(consumer.workers) : null,
     nulls.length ? h("div", {}, h("h3", {}, "Not known"),
       h("ul", { class: "reasons" }, ...nulls.map(([name, reason]) => h("li", {}, `${name.replaceAll("_", " ")}: ${reason}`)))) : null,
   ].filter(Boolean);
@@ -682,6 +684,43 @@ function rebalanceWords({ rebalances, unknown: why }) {
   const { count: number, exact, seconds, seconds_bound: bound } = rebalances;
   const took = bound ? `${duration(seconds)} to ${duration(seconds + bound)}` : duration(seconds);
   return [exact ? count(number) : `${number ? "at least " : ""}${count(number)}`, quiet(number ? `took ${took}` : "since the monitor started")];
+}
+
+/** What the rollups of the last hour say, whenever the monitor started. */
+function lastHour(hour) {
+  const { unknown: why } = hour, fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
+  const words = (name, write) => valueOr(hour[name], write, why[name]);
+  return h("div", {}, h("h3", {}, `Last hour, ${counted(hour.minutes, "minute")} of it kept`), h("dl", { class: "facts" },
+    fact("lag at most, records", words("lag_records_max", count)),
+    fact("lag on average, records", words("lag_records_mean", count)),
+    fact("lag at most, time", words("lag_seconds_max", duration)),
+    fact("read", words("records_out_per_second", rate)),
+    fact("produced to its topics", words("records_in_per_second", rate)),
+    fact("within its objective", words("within_objective", (share) => `${TENTHS.format(100 * share)} % of the time`))));
+}
+
+/** The Faust workers of a consumer, as they report themselves. */
+function workerTable(workers) {
+  const sum = (worker, name) => worker.agents.reduce((total, agent) => total + (agent[name] ?? 0), 0);
+  const heads = ["Worker", "State", "Partitions", "Processed", "Errors", "Each", "Waits for commit", "Buffered", "Rebalances", "Reported"];
+  const cell = (...words) => h("td", { class: "number" }, ...words);
+  const state = ({ state: word, recovery_remaining_records: left }) => word === "recovering" && left !== null ? `${word}, ${count(left)} left` : word;
+  const line = (worker) => {
+    const { unknown: why } = worker, events = sum(worker, "events");
+    const partitions = worker.assigned === null ? null : Object.values(worker.assigned).reduce((total, each) => total + each.length, 0);
+    return h("tr", {},
+      h("td", {}, worker.worker), h("td", {}, ["running", "starting"].includes(worker.state) ? state(worker) : h("span", { class: "tag" }, state(worker))),
+      cell(valueOr(partitions, count, why.assigned)), cell(count(events)), cell(count(sum(worker, "errors"))),
+      cell(events ? `${TENTHS.format(1000 * sum(worker, "seconds") / events)} ms` : "–"),
+      cell(valueOr(worker.uncommitted_seconds, duration, why.uncommitted_seconds)),
+      cell(worker.agents.some((agent) => agent.buffered === null) ? unknown(why.assigned ?? "the worker does not tell") : count(sum(worker, "buffered"))),
+      cell(count(worker.rebalances), worker.rebalances ? quiet(duration(worker.rebalancing_seconds)) : null),
+      cell(`${duration(worker.report_age_seconds)} ago`));
+  };
+  return h("div", {}, h("h3", {}, counted(workers.length, "Faust worker")),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Faust workers" },
+      h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((head, at) => h("th", { scope: "col", class: at > 1 ? "number" : "" }, head)))),
+        h("tbody", {}, ...workers.map(line)))));
 }
 
 /** Whether a finding is about a consumer, or about a topic that it reads. */

@@ -1,0 +1,1 @@
+"""Faust workers, by what they report of themselves."""
