@@ -119,7 +119,7 @@ class BatchConsumer(Consumer):
 
     def release(self, tp: TP, offset: int) -> None:
         """Let an offset be committed: what comes before it has been taken, and its effects are acknowledged."""
-        self._released[tp] = max(offset, self._released.get(tp, 0))
+        self._released[tp] = offset
 
     async def is_member(self) -> bool:
         """Return whether the group still counts on this worker: whether it may commit again what it has committed."""
@@ -236,7 +236,7 @@ class BatchConsumer(Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Have takers write for the last time, commit what was released, then forget it."""
         if self.app.should_stop:  # Faust waits for nothing then, and the partitions would go before all is written
-            await self.app.write_out(is_last=True)
+            await self.wait_empty()
         await super().on_partitions_revoked(revoked)
         self._released.clear()
 

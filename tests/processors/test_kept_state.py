@@ -316,6 +316,18 @@ def test_a_torn_flush_is_taken_back_and_written_anew():
     assert {("a", 1), ("c", 1)} == {(result.key, result.value["n"]) for result in left.windows.early()}
 
 
+def test_an_entry_has_the_value_from_before_its_flush():
+    """Also of an aggregate that changes what it holds."""
+    job = read("in", name="job").window(60).aggregate(count_by()).to("out")
+    state = PartitionState(job.stages[0], (), whole=True)
+    state.windows.add("a", 1000.0, "x")
+    assert [[["x", 1]]] == json.loads(state.take_flush().entries[0][1])[1:]
+    state.windows.add("a", 1000.0, "y")
+    state.windows.add("a", 1000.0, "y")
+
+    assert [[["x", 1], ["y", 2]], [["x", 1]]] == json.loads(state.take_flush().entries[0][1])[1:]
+
+
 def test_entries_that_another_worker_has_written_since_are_written_again():
     """As they are here, or deleted; and so is what the partition has come to."""
     state = PartitionState(BY_KEY.stages[0], (), whole=True)
