@@ -82,7 +82,7 @@ NOW = Row(
             width=4,
             only_name=True,
             overrides=painted(HEALTH_COLORS),
-            links=(frame.TO_OVERVIEW,),
+            links=(*frame.OF_ITS_KIND, frame.TO_OVERVIEW),
         ),
         stat(
             "Age of objective",
@@ -174,6 +174,7 @@ COURSE = Row(
             Query(f"sum({CHOSEN.rate(RECORDS_READ)})", "read"),
             unit=unit_of(RECORDS_READ),
             axis="records/s",
+            links=frame.OF_ITS_KIND,
         ),
         lines(
             "Growth of the lag",

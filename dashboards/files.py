@@ -17,13 +17,14 @@ import yaml
 from alerts.prometheus import dump
 from dashboards.board import Board, text_of
 from dashboards.consumer import CONSUMER_BOARD
+from dashboards.faust import FAUST_BOARD
 from dashboards.monitor import MONITOR_BOARD
 from dashboards.overview import OVERVIEW
 from dashboards.schema_27 import translated
 from dashboards.spark import SPARK_BOARD
 from dashboards.topic import TOPIC_BOARD
 
-BOARDS: tuple[Board, ...] = (OVERVIEW, CONSUMER_BOARD, TOPIC_BOARD, SPARK_BOARD, MONITOR_BOARD)
+BOARDS: tuple[Board, ...] = (OVERVIEW, CONSUMER_BOARD, TOPIC_BOARD, SPARK_BOARD, FAUST_BOARD, MONITOR_BOARD)
 
 BOARDS_FOLDER = "dashboards"
 CONFIG_MAPS_FOLDER = "configmaps"

@@ -8,8 +8,8 @@ from dashboards.board import Annotation, Variable
 from dashboards.panels import Link
 from dashboards.queries import NO_WATCHDOG, Chosen, alerts
 
-OVERVIEW, CONSUMER, TOPIC, SPARK, MONITOR = (
-    f"streamgauge-{name}" for name in ("overview", "consumer", "topic", "spark", "monitor")
+OVERVIEW, CONSUMER, TOPIC, SPARK, FAUST, MONITOR = (
+    f"streamgauge-{name}" for name in ("overview", "consumer", "topic", "spark", "faust", "monitor")
 )
 """The boards' uids: parts of their addresses, which never change."""
 
@@ -73,6 +73,13 @@ def rebalances(chosen: Chosen) -> Annotation:
     )
 
 
+def restarted_workers(chosen: Chosen, started_at: str) -> Annotation:
+    """Return marks where a Faust worker started, by the moment that it tells."""
+    text = "{{consumer}} {{worker}}"
+    recently = f"time() - {chosen(started_at)} < 60"
+    return Annotation("Workers started", recently, "worker started", text, "blue")
+
+
 RESTARTS = Annotation(
     "Monitor restarts",
     'changes(process_start_time_seconds{job=~"$job"}[3m]) > 0',
@@ -88,6 +95,12 @@ TO_CONSUMER = Link("This consumer", CONSUMER, {"cluster": "cluster", "kind": "ki
 TO_TOPIC = Link("This topic", TOPIC, {"cluster": "cluster", "topic": "topic"})
 TO_SPARK = Link("This query", SPARK, {"cluster": "cluster", "consumer": "consumer"})
 TO_MONITOR = Link("The monitor's own health", MONITOR, {"cluster": "cluster"})
+OF_ITS_KIND = (
+    Link("As a Spark query", SPARK, {"cluster": "$cluster", "consumer": "$consumer"}),
+    Link("As a Faust app", FAUST, {"cluster": "$cluster", "consumer": "$consumer"}),
+)
+"""From the board of a consumer to what only some of them have."""
+
 TO_OVERVIEW = Link("All consumers", OVERVIEW, {})
 
 

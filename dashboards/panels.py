@@ -39,6 +39,9 @@ UNITS: Mapping[str, str] = {
     "failures": "short",
     "findings": "short",
     "rebalances": "short",
+    "pauses": "short",
+    "commits": "short",
+    "entries": "short",
     "series": "short",
 }
 """Grafana's unit for each unit of the catalogue."""

@@ -95,6 +95,8 @@ def test_present_values_are_asked_for_as_such(panel):
 
     assert {not over_time} == {target["instant"] for target in targets}
     assert {over_time} == {target["range"] for target in targets}
+    if panel.type == "stat":
+        assert ["last"] == panel.options["reduceOptions"]["calcs"]
     if panel.type == "timeseries":
         assert panel.custom["spanNulls"] is False
         assert "lastNotNull" not in panel.options["legend"]["calcs"]

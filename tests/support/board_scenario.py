@@ -7,6 +7,7 @@ three hours can be played in seconds. Two clusters: ``shop`` has it all, ``lab``
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from reports import Pipeline, Reader, query, report_of
@@ -15,7 +16,10 @@ from snapshots import group, kafka_snapshot
 from monitor.derive.report import derive, observe
 from monitor.model import (
     ClusterReport,
+    DurationHistogram,
     Failure,
+    FaustAgent,
+    FaustWorker,
     GroupFacts,
     Member,
     Report,
@@ -59,6 +63,8 @@ class Shop(Pipeline):
     """Seconds that a log keeps."""
     slow: dict[str, float] = field(default_factory=dict)
     """Spark queries with how long their batches take, in seconds; 4 for the others."""
+    faust_apps: tuple[str, ...] = ()
+    """Which of the groups are Faust apps."""
     out: tuple[int, int] = (0, 0)
     """The cycles in which a broker is away, from and to: the leader of every partition 0."""
 
@@ -88,8 +94,10 @@ class Shop(Pipeline):
         spark = SparkSnapshot(self.name, at - 0.2, at, True, tuple(self._look(q, at, end) for q in self.spark))
         seen = observe(kafka, spark if self.spark else None, self.history)
         self._look_up(seen, end)
+        report = derive(seen, self.history, lambda _: self.objective, interval_seconds=self.interval)
+        report = replace(report, faust=tuple(self._workers(at)))
         self.cycle += 1
-        return derive(seen, self.history, lambda _: self.objective, interval_seconds=self.interval)
+        return report
 
     def _end(self, topic: str, partition: int, at: float) -> int:
         return int((at - self.start + HOUR) * self.topics[topic][1])
@@ -127,6 +135,34 @@ class Shop(Pipeline):
             owners=() if is_rebalancing else members,
             subscribed=None if is_rebalancing else frozenset(topic for topic in reader.topics if topic != "legacy"),
         )
+
+    def _workers(self, at: float) -> Iterator[FaustWorker]:
+        """Yield two workers of each Faust app; the second of the first app falls silent now and then."""
+        done = self.cycle + 1
+        for app in self.faust_apps:
+            topics = self.readers[app].topics
+            for number in range(2):
+                is_slow = app == "fraud-detection" and 40 <= self.cycle % 360 < 220
+                agents = tuple(
+                    FaustAgent(
+                        f"check_{topic}", topic, int(300 * done), int(0.4 * done), _durations(done, slow=is_slow),
+                        buffered=4000 if is_slow else int(300 + 200 * wave(self.cycle, 17)), buffer_size=4096,
+                    )
+                    for topic in topics if topic != "legacy"
+                )  # fmt: skip
+                is_silent = number == 1 and app == "billing" and self.cycle % 200 > 180
+                yield FaustWorker(
+                    group(app), f"{app}-host-{number}", "running", at, self.start - 600, 5.0, agents,
+                    commits_total=5 * done, commit_age_seconds=1.0,
+                    uncommitted_seconds=2.5 + 1.5 * wave(self.cycle, 11) + number,
+                    rebalances_total=1 + done // 30, rebalancing_seconds_total=9.0 * (1 + done // 30),
+                    last_rebalance_seconds=9.0, recovering=self.cycle % 120 < 8,
+                    recovery_remaining=max(0, 8 - self.cycle % 120) * 4000,
+                    tables={"totals": 12_000 + 3 * done},
+                    assigned={topic: tuple(range(number, self.topics[topic][0], 2)) for topic in topics},
+                    buffer_full_total=self.cycle // 20 if app == "fraud-detection" else 0, dropped_reports=0,
+                    is_silent=is_silent,
+                )  # fmt: skip
 
     def _look(self, query: SparkQuery, at: float, end) -> SparkQuery:  # type: ignore[no-untyped-def]
         usual = self.slow.get(query.consumer.name, 4.0)
@@ -169,6 +205,7 @@ def shop(start: float, interval: float, segments: float = 4.0, out: tuple[int, i
         failures=(Failure("group", "secret", "GROUP_AUTHORIZATION_FAILED", "OffsetFetch"),),
         spark=(query("readings-average-5m", "readings", 4), query("orders-by-region", "orders", 6)),
         slow={"orders-by-region": 9.0},
+        faust_apps=("billing", "fraud-detection"),
         name="shop",
         start=start,
         interval=interval,
@@ -187,6 +224,13 @@ def lab(start: float, interval: float) -> Shop:
         start=start,
         interval=interval,
     )
+
+
+def _durations(done: int, *, slow: bool) -> DurationHistogram:
+    bounds = (0.001, 0.01, 0.1, 1.0)
+    shares = (0.1, 0.4, 0.95, 1.0) if slow else (0.6, 0.97, 0.999, 1.0)
+    count = 300 * done
+    return DurationHistogram(bounds, tuple(int(count * share) for share in shares), count, count * 0.01)
 
 
 def _nobody(name: str) -> GroupFacts:
