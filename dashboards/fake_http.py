@@ -1,4 +1,4 @@
-"""The stand-in over HTTP, on a free port of 127.0.0.1: for what starts at an address, as commands do."""
+"""The stand-in over HTTP, on 127.0.0.1: for what starts at an address, as commands do."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dashboards.grafana import Request, Transport, UnansweredError
 
 
 @contextmanager
-def serve(fake: Transport, *, token: str | None = None) -> Iterator[str]:
-    """Serve a stand-in and yield its address; with ``token`` only for whoever has that."""
+def serve(fake: Transport, *, token: str | None = None, port: int = 0) -> Iterator[str]:
+    """Serve a stand-in and yield its address; port 0: a free one; with ``token`` only for whoever has that."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -48,7 +48,7 @@ def serve(fake: Transport, *, token: str | None = None) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -135,6 +135,14 @@ def connect(settings: GrafanaSettings) -> Grafana:
     return grafana
 
 
+def login_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the log-in that the environment has, by fields of the settings: a token, or name and password."""
+    if environ.get("GRAFANA_TOKEN"):
+        return {"token": environ["GRAFANA_TOKEN"]}
+    names = {"username": "GRAFANA_USER", "password": "GRAFANA_PASSWORD"}
+    return {field: environ[name] for field, name in names.items() if environ.get(name)}
+
+
 def _name_and_password(settings: GrafanaSettings) -> tuple[str, str]:
     if settings.username is None or settings.password is None:
         msg = (

@@ -134,6 +134,7 @@ def grafana_settings(
     """
     from pydantic import ValidationError
 
+    from dashboards.grafana import login_of
     from monitor.settings import Grafana
 
     fields = {name: getattr(said, name) for name in said.model_fields_set} if said else {}
@@ -143,19 +144,12 @@ def grafana_settings(
     if not url:
         raise UsageError("no Grafana: give --grafana-url URL, or set GRAFANA_URL, or write grafana into the settings")
     if not {"token", "username"} & fields.keys():
-        fields |= _login(environ)
+        fields |= login_of(environ)
     try:
         return Grafana(**{**fields, "url": url})
     except ValidationError as exc:
         where = "--grafana-url" if grafana_url else "grafana"
         raise SettingsError([f"{where}: {each['msg']}" for each in exc.errors(include_input=False)]) from None
-
-
-def _login(environ: Mapping[str, str]) -> dict[str, str]:
-    if environ.get("GRAFANA_TOKEN"):
-        return {"token": environ["GRAFANA_TOKEN"]}
-    names = {"username": "GRAFANA_USER", "password": "GRAFANA_PASSWORD"}
-    return {field: environ[name] for field, name in names.items() if environ.get(name)}
 
 
 # --- what both commands do ---------------------------------------------------------------------------

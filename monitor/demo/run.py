@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.live import Live
 
+from monitor.demo.boards import Boards
 from monitor.demo.check import Check
 from monitor.demo.client import MonitorClient, Report
 from monitor.demo.pipeline import FULL_SPEED, RATE, SLOW_SPEED, Pipeline
@@ -63,6 +65,7 @@ async def live(pipeline: Pipeline, console: Console) -> None:
         StreamgaugeError: something that everything else needs does not start, or ends.
     """
     async with _running(pipeline, console), MonitorClient(pipeline.url) as client:
+        await Boards(pipeline.stage, pipeline.folder, pipeline.url, os.environ).start()
         console.print(f"\nStatus page: {pipeline.url}    Ctrl-C ends the demo.", highlight=False)
         if console.is_terminal and not console.is_dumb_terminal:
             with Live(console=console, auto_refresh=False) as view:
