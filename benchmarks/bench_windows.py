@@ -170,7 +170,7 @@ def on_kafka(bootstrap: str) -> None:
         counts |= {"tumbling": RECORDS, "quix_tumbling": RECORDS // 4}
         for who, count in counts.items():
             own = f"{who.replace('_', '-')}-{keys}"
-            create(bootstrap, {f"{own}-out": 1})
+            create(bootstrap, {f"{own}-out": PARTITIONS})
             measured = contest(who, bootstrap, topic, count, own)
             if measured is not None:
                 rates[who] = measured[0]

@@ -71,7 +71,7 @@ class JobApp(BatchApp):
             "web_enabled": False,
             "datadir": brokers.data_folder(job.name),
             "table_standby_replicas": 0,
-            "producer_max_batch_size": 128 << 10,  # a batch is what a chunk sends to a partition
+            "producer_max_batch_size": 512 << 10,  # one batch of a partition is on its way at a time
         }
         super().__init__(job.name, broker=brokers.broker_url(servers), **{**defaults, **options})
         self.job = job

@@ -24,6 +24,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from processors.coding import encoder
 from processors.pipeline import Window
 from processors.windows import NEW, UNKNOWN, Windows
 
@@ -37,7 +38,7 @@ STRETCH = 1 << 20
 
 NOTHING_APPLIED: Position = (-1, 0)
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = encoder()
 
 
 class KeptError(ValueError):
@@ -137,7 +138,7 @@ class PartitionState:
         try:
             for pane, key, now, before in changed:
                 has_none = before is NEW or before is UNKNOWN
-                value = (number, encode(now)) if has_none else (number, encode(now), encode(before))
+                value = [number, encode(now)] if has_none else [number, encode(now), encode(before)]
                 entries.append((_key(pane, key), _encode(value).encode()))
             meta = _encode(
                 {
@@ -148,7 +149,7 @@ class PartitionState:
                     "windows": self.windows.head(),
                 }
             ).encode()
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, RecursionError) as exc:
             problem = f"windows cannot be kept: {exc}; what an aggregate keeps has to be JSON"
             raise KeptError(problem) from exc
         return Flush(number, self.next, entries, meta, [_key(*where) for where in removed])

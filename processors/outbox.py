@@ -67,18 +67,19 @@ class Outbox:
             await self._learn(producer, topic)
         while waiting:
             output = waiting[0]
-            partition = self._partition(output)
-            place = (output.topic, partition)
+            topic, key, value, headers, at, partition, source = output
+            if partition is None:
+                partition = self._partition(topic, key)
+            place = (topic, partition)
             batch = batches.get(place)
             if batch is None:
                 batch = batches[place] = producer.create_batch()
-            at = None if output.timestamp is None else int(output.timestamp * 1000)
-            added = batch.append(key=output.key, value=output.value, timestamp=at, headers=list(output.headers))
-            if added is None:  # it is full
+            at_ms = None if at is None else int(at * 1000)
+            if batch.append(key=key, value=value, timestamp=at_ms, headers=list(headers)) is None:  # it is full
                 await self._hand_over(producer, place)
                 continue
             waiting.popleft()
-            if output.source is not None and output.value is not None:
+            if source is not None and value is not None:
                 self._on_sent(output, partition)
         for place in list(batches):
             await self._hand_over(producer, place)
@@ -102,20 +103,17 @@ class Outbox:
             self._partitions[topic] = partitions
             self._known.clear()
 
-    def _partition(self, output: Output) -> int:
-        if output.partition is not None:
-            return output.partition
-        partitions = self._partitions[output.topic]
+    def _partition(self, topic: str, key: bytes | None) -> int:
+        partitions = self._partitions[topic]
         if len(partitions) == 1:
             return partitions[0]
-        key = output.key
         if key is None:
             return random.choice(partitions)  # noqa: S311  # no secret
-        known = self._known.get((output.topic, key))
+        known = self._known.get((topic, key))
         if known is None:
             if len(self._known) >= KEYS_KNOWN:
                 self._known.clear()
-            known = self._known[output.topic, key] = int(PARTITIONER(key, partitions, partitions))
+            known = self._known[topic, key] = int(PARTITIONER(key, partitions, partitions))
         return known
 
 

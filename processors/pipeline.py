@@ -27,6 +27,7 @@ from typing import Any, Generic, TypeVar
 
 from monitor.errors import UsageError
 from processors.aggregates import Aggregate
+from processors.coding import encoder, text
 from processors.windows import Result, Span
 
 __all__ = ["Job", "JobError", "Poison", "Stream", "Windowed", "from_json", "read", "to_json"]
@@ -115,8 +116,13 @@ def to_json(value: Any) -> bytes:
         ValueError: it cannot be said in JSON.
         TypeError: it cannot be said in JSON.
     """
-    plain = value._asdict() if isinstance(value, Result) else value
-    return json.dumps(plain, allow_nan=False, default=_fields, separators=(",", ":")).encode()
+    if isinstance(value, Result):
+        key, start, end, held, final, partial = value
+        key_said = text(key) if type(key) is str else _said(key)
+        flags = '"final":true' if final else '"final":false'
+        flags += ',"partial":true}' if partial else ',"partial":false}'
+        return f'{{"key":{key_said},"start":{start},"end":{end},"value":{_said(held)},{flags}'.encode()
+    return _said(value).encode()
 
 
 def read(
@@ -309,3 +315,6 @@ def _fields(value: Any) -> Any:
         return asdict(value)
     problem = f"{type(value).__name__} cannot be said in JSON"
     raise TypeError(problem)
+
+
+_said = encoder(allow_nan=False, default=_fields)

@@ -328,8 +328,12 @@ class Part:
             values = [became for value in values for became in _guarded(step.kind, _all, step, value)]
         return [Element(key, value) for value in values]
 
-    def _sunk(self, element: Element) -> Output:
-        value = _guarded("encode", self.job.encode, element.value)
+    def _sunk(self, element: Element | Result) -> Output:
+        """Return what is written of a value, or of a result itself."""
+        try:
+            value = self.job.encode(element if isinstance(element, Result) else element.value)
+        except Exception as exc:
+            raise StepError("encode", exc) from exc
         key = None if element.key is None else element.key.encode()
         return _sendable("to", Output(self.job.sink, key, value))
 
@@ -364,10 +368,13 @@ class Part:
                     outputs.append(_late_one(self.window.late, each, record))
                 continue
             try:
-                values: list[Any] = [each]
-                for step in self._after:
-                    values = [became for value in values for became in _guarded(step.kind, _all, step, value)]
-                sunk = [self._sunk(Element(each.key, value)) for value in values]
+                if self._after:
+                    values: list[Any] = [each]
+                    for step in self._after:
+                        values = [became for value in values for became in _guarded(step.kind, _all, step, value)]
+                    sunk = [self._sunk(Element(each.key, value)) for value in values]
+                else:
+                    sunk = [self._sunk(each)]
             except StepError as exc:
                 outputs.append(self._letter(record._replace(key=each.key.encode(), value=_said(each)), exc))
             else:
@@ -438,11 +445,10 @@ def _late_one(topic: str, late: Late, record: Record) -> Output:
 
 
 def _bytes(output: Output) -> int:
-    return (
-        len(output.key or b"")
-        + len(output.value or b"")
-        + sum(len(name) + len(value) for name, value in output.headers)
-    )
+    size = len(output.key or b"") + len(output.value or b"")
+    if output.headers:
+        size += sum(len(name) + len(value) for name, value in output.headers)
+    return size
 
 
 def _sendable(kind: str, output: Output) -> Output:

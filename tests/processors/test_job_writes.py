@@ -1,0 +1,429 @@
+"""What a job writes and releases, in which order, and what a failure or a rebalance leaves undone.
+
+The producer is a list here: what was handed to it, and what it has acknowledged.
+"""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import KafkaError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.structs import TopicPartition
+from faust.types import TP
+
+from processors import job_app
+from processors.aggregates import count
+from processors.job_app import JobApp
+from processors.kept import META
+from processors.outbox import Outbox, acknowledged
+from processors.pipeline import read
+from processors.running import IDLE_SECONDS, Output, Quiet, parts
+
+JOB = read("in", name="job").window(60, at=lambda value: value["at"]).aggregate(count()).to("out")
+KEYED = read("in", name="job").key_by(lambda value: value["k"]).window(60).aggregate(count()).to("out")
+CHANGELOG = "job-panes-changelog"
+KAFKAS = {b"key-0": 1, b"key-1": 0, b"key-2": 2, b"key-3": 3, b"key-4": 1, b"key-5": 0, b"key-6": 0}
+"""Partitions of four, as librdkafka's partitioner "murmur2_random" chose them, which is that of Kafka's in Java."""
+
+
+class ListProducer:
+    """Takes batches; acknowledges them at once, or when it is told to, or fails."""
+
+    def __init__(self):
+        self.sent, self.happened = [], []
+        self.fails = ""
+        self.waits = {}
+        self.max_bytes = 16_384
+
+    async def partitions_for(self, topic):
+        return {0, 1, 2, 3}
+
+    def create_batch(self):
+        return BatchBuilder(self.max_bytes, 0)
+
+    async def send_batch(self, batch, topic, *, partition):
+        future = asyncio.get_running_loop().create_future()
+        offset = sum(1 for place, _, _, _ in self.sent if place == (topic, partition))
+        for record in DefaultRecordBatch(bytes(batch._build())):
+            self.sent.append(((topic, partition), record.key, record.value, record.headers))
+            self.happened.append((topic, record.key))
+        if topic == self.fails:
+            future.set_exception(KafkaError("not today"))
+        elif topic in self.waits:
+            self.waits[topic].append(future)
+        else:
+            future.set_result(SimpleNamespace(offset=offset))
+        return future
+
+    def keys(self, topic):
+        return [key for place, key, _, _ in self.sent if place[0] == topic]
+
+
+class Committing:
+    """Stands for the consumer: what is released, and what a broker would say."""
+
+    def __init__(self, happened):
+        self.released, self._happened = {}, happened
+        self.held = {TP("in", 0), TP(CHANGELOG, 0), TP("job-by-key-repartition", 0)}
+        self.in_group = True
+        self.ends = {}
+
+    def release(self, tp, offset):
+        self.released[tp] = offset
+        self._happened.append(("released", tp.topic))
+
+    def assignment(self):
+        return self.held
+
+    async def is_member(self):
+        return self.in_group
+
+    async def highwaters(self, *tps):
+        if self.ends is None:
+            raise KafkaError("nobody there")
+        return {tp: self.ends.get(tp) for tp in tps}
+
+    async def position(self, tp):
+        return 7
+
+    def topic_partitions(self, topic):
+        return 3
+
+
+class App(JobApp):
+    """A job whose consumer and producer are at hand."""
+
+    def __init__(self, job=JOB):
+        super().__init__(job, "127.0.0.1:1")
+        self.made = ListProducer()
+        self.consumer = Committing(self.made.happened)
+        self._declared = True
+        self.may_go_on = lambda: True
+        for part in self._parts:
+            part.kept = self.table.take
+
+    def _producing(self):
+        return self.made
+
+    async def assigned(self):
+        await self._keep_assigned(self, self.consumer.held)
+
+    async def take(self, *values, begin=0, part=0):
+        take = self._taker(self._parts[part])
+        await take(TP(self._parts[part].topic, 0), records(*values, begin=begin), self.may_go_on)
+
+
+def records(*values, begin=0):
+    return [
+        SimpleNamespace(
+            topic="in",
+            partition=0,
+            offset=offset,
+            timestamp=1_000_000,
+            headers=(),
+            key=b"k",
+            value=json.dumps(value).encode(),
+        )
+        for offset, value in enumerate(values, begin)
+    ]
+
+
+@pytest.fixture
+async def app():
+    app = App()
+    await app.assigned()
+    return app
+
+
+async def test_offsets_are_released_when_the_flush_that_holds_their_effect_is_acknowledged(app):
+    """After what was sent, after the panes and META; what is gone is deleted last."""
+    await app.take({"at": 10}, {"at": 70}, {"at": 130})
+    await app.write_out()
+
+    released = app.made.happened.index(("released", "in"))
+    assert {TP("in", 0): 3} == app.consumer.released
+    assert [b"k", b"k"] == app.made.keys("out")
+    before, after = app.made.happened[:released], app.made.happened[released + 1 :]
+    assert [("out", b"k"), ("out", b"k"), (CHANGELOG, META), (CHANGELOG, b"2/k"), (CHANGELOG, META)] == before
+    assert [] == after  # what was closed before it was ever kept needs no deletion
+    await app.take({"at": 190}, begin=3)
+    await app.write_out()
+    assert [("released", "in"), (CHANGELOG, b"2/k")] == app.made.happened[-2:]
+
+
+@pytest.mark.parametrize("topic", ["out", CHANGELOG])
+async def test_nothing_is_released_before_it_is_acknowledged(app, topic):
+    """However long that takes."""
+    await app.take({"at": 10}, {"at": 70})
+    app.made.waits[topic] = waiting = []
+    await app.take({"at": 130}, begin=2)
+    writing = asyncio.ensure_future(app.write_out())
+    while not waiting:
+        await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert {} == app.consumer.released
+    for future in waiting:
+        future.set_result(SimpleNamespace(offset=1))
+    await writing
+
+    assert {TP("in", 0): 3} == app.consumer.released
+
+
+@pytest.mark.parametrize("topic", ["out", CHANGELOG])
+async def test_what_failed_is_never_taken_for_written(app, topic):
+    """Nothing is released, then or later; the records are read again by a worker that begins anew."""
+    await app.take({"at": 10}, {"at": 70}, {"at": 130})
+    app.made.fails = topic
+    if topic == "out":
+        await app.take({"at": 190}, begin=3)
+    with pytest.raises(KafkaError):
+        await app.write_out()
+    app.made.fails = ""
+    await app.take({"at": 250}, begin=4)
+    await app.write_out(is_last=True)
+
+    assert {} == app.consumer.released
+
+
+async def test_nothing_is_written_between_the_last_time_and_the_next_assignment(app):
+    """Another worker may have the partitions; what was processed then is read again there."""
+    await app.take({"at": 10})
+    await app.write_out(is_last=True)
+    written = len(app.made.sent)
+    await app.take({"at": 20}, begin=1)
+    await app.write_out()
+    assert written == len(app.made.sent)
+    assert {TP("in", 0): 1} == app.consumer.released
+    await app.assigned()
+    await app.write_out()
+
+    assert {TP("in", 0): 2} == app.consumer.released
+
+
+@pytest.mark.parametrize(("in_group", "released"), [(True, {TP("in", 0): 1}), (False, {})], ids=["still", "no more"])
+async def test_a_worker_that_stood_still_asks_whether_it_is_in_the_group(app, in_group, released):
+    """Stopped for longer than the group waits, it would write over its successor's windows."""
+    await app.take({"at": 10})
+    app._wrote_at -= app.conf.broker_session_timeout
+    app.consumer.in_group = in_group
+    await app.write_out()
+
+    assert released == app.consumer.released
+
+
+async def test_a_flush_is_not_taken_in_the_middle_of_a_chunk(app):
+    """What it holds would be released without the outputs of the rest."""
+    app.made.waits["out"] = []
+    blocked = asyncio.Event()
+    send = app._outbox.send
+
+    async def slow():
+        await blocked.wait()
+        await send()
+
+    app._outbox.send = slow
+    taking = asyncio.ensure_future(app.take({"at": 10}, {"at": 70}))
+    await asyncio.sleep(0)
+    writing = asyncio.ensure_future(app.write_out())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not writing.done()
+    assert {} == app.consumer.released
+    blocked.set()
+    await taking
+    for _ in range(100):
+        await asyncio.sleep(0)
+    for future in app.made.waits["out"]:
+        future.set_result(SimpleNamespace(offset=0))
+    await writing
+
+    assert {TP("in", 0): 2} == app.consumer.released
+
+
+async def test_windows_are_written_out_when_many_have_changed(app, monkeypatch):
+    """Not only after a while: what a flush holds is bounded."""
+    monkeypatch.setattr(job_app, "MOST_TOUCHED", 2)
+    monkeypatch.setattr(job_app, "CHUNK", 1)
+    await app.take({"at": 10}, {"at": 70})
+    assert {} == app.consumer.released
+    for number in range(3):
+        app._parts[0].state[0].windows.add(f"k{number}", 130.0, {})
+    await app.take({"at": 130}, begin=2)
+
+    assert {TP("in", 0): 3} == app.consumer.released
+
+
+async def test_the_rest_of_a_batch_is_left_when_the_flow_stops(app, monkeypatch):
+    """It is read again."""
+    monkeypatch.setattr(job_app, "CHUNK", 2)
+    answers = iter([True, False])
+    app.may_go_on = lambda: next(answers)
+    await app.take({"at": 10}, {"at": 20}, {"at": 30})
+    await app.write_out()
+
+    assert {TP("in", 0): 2} == app.consumer.released
+
+
+async def test_a_partition_without_a_changelog_is_refused(app):
+    """The topic was given more partitions: its windows would be kept nowhere."""
+    app.consumer.held = {TP("in", 0)}
+
+    with pytest.raises(Exception, match="topic in partition 0 has no changelog"):
+        await app.take({"at": 10})
+
+
+def changed(table, partition, *entries):
+    """Return records of a changelog."""
+    return [
+        SimpleNamespace(topic=CHANGELOG, partition=partition, offset=offset, key=key, value=value)
+        for offset, key, value in entries
+    ]
+
+
+@pytest.fixture
+def recovering(app):
+    recovery = SimpleNamespace(
+        active_tps={TP(CHANGELOG, 0), TP(CHANGELOG, 1)},
+        active_offsets={TP(CHANGELOG, 0): -1, TP(CHANGELOG, 1): -1},
+        in_recovery=True,
+        need_recovery=lambda: recovery.active_offsets[TP(CHANGELOG, 0)] < 5,
+        signal_recovery_end=asyncio.Event(),
+    )
+    app.tables._recovery = recovery
+    return recovery
+
+
+async def test_a_changelog_is_read_back_in_batches(app, recovering):
+    """The last value of a key counts, None deletes; Faust is told when all is there, and of nothing twice."""
+    table, tp = app.table, TP(CHANGELOG, 0)
+    await table.read_back(tp, changed(table, 0, (0, b"1/a", b"x"), (1, b"1/b", b"y")), lambda: True)
+    assert not recovering.signal_recovery_end.is_set()
+    await table.read_back(
+        tp, changed(table, 0, (1, b"1/b", b"old"), (3, b"1/a", None), (5, b"1/c", b"z")), lambda: True
+    )
+
+    assert recovering.signal_recovery_end.is_set()
+    assert 5 == table.persisted_offset(tp)
+    assert {b"1/b": b"y", b"1/c": b"z"} == table.take(0)
+    assert {} == table.take(0)
+
+
+@pytest.mark.parametrize(
+    ("generation", "assigned", "kept"),
+    [
+        pytest.param(8, {0}, True, id="it stays"),
+        pytest.param(9, {0}, False, id="a generation was missed"),
+        pytest.param(8, {1}, False, id="it goes"),
+    ],
+)
+async def test_windows_stay_through_a_rebalance_if_nobody_else_can_have_had_them(
+    app, recovering, generation, assigned, kept
+):
+    """Otherwise all is read back from the changelog."""
+    app.table._generation = 7
+    tp = TP(CHANGELOG, 0)
+    await app.table.read_back(tp, changed(app.table, 0, (5, b"meta2", b"[1, 2]")), lambda: True)
+    app.table.take(0)
+    await app.take({"at": 10})
+    await app.table.on_rebalance({TP(CHANGELOG, number) for number in assigned}, set(), set(), generation)
+
+    assert (5 if kept else -1) == app.table.persisted_offset(tp)
+    assert kept == (0 in app._parts[0].state)
+
+
+async def test_what_another_worker_has_written_meanwhile_is_written_again(app, recovering):
+    """One that had lost the partition and did not know yet."""
+    await app.take({"at": 10})
+    await app.write_out()
+    app.made.sent.clear()
+    recovering.active_offsets[TP(CHANGELOG, 0)] = app.table.persisted_offset(TP(CHANGELOG, 0))
+    await app.table.read_back(TP(CHANGELOG, 0), changed(app.table, 0, (9, b"0/k", b"[9,9]")), lambda: True)
+    await app.write_out()
+
+    assert [b"0/k", META] == app.made.keys(CHANGELOG)
+
+
+class Marked(App):
+    """A job behind a new key, of which something was sent long ago."""
+
+    def __init__(self):
+        super().__init__(KEYED)
+        self._parts = parts(KEYED, partitions=1)
+        for part in self._parts:
+            part.kept = self.table.take
+
+    async def tick(self, seconds):
+        loop = asyncio.get_running_loop()
+        self._quiet._since = {pair: loop.time() - seconds for pair in self._quiet._since}
+        await self._mark_quiet()
+
+    def markers(self):
+        return [
+            (place[1], headers)
+            for place, _, value, headers in self.made.sent
+            if place[0] == "job-by-key-repartition" and value is None
+        ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ends", "marked"),
+    [
+        pytest.param(IDLE_SECONDS, {TP("in", 0): 7}, 3, id="nothing more to read"),
+        pytest.param(IDLE_SECONDS, {TP("in", 0): 8}, 0, id="more to read"),
+        pytest.param(IDLE_SECONDS, {}, 0, id="its end is not known"),
+        pytest.param(IDLE_SECONDS, None, 0, id="nobody answers"),
+        pytest.param(IDLE_SECONDS - 5, {TP("in", 0): 7}, 0, id="not long enough"),
+    ],
+)
+async def test_a_quiet_partition_is_marked_when_there_is_nothing_more_in_it(seconds, ends, marked):
+    """To each partition of the topic between, once; and not when that cannot be known."""
+    app = Marked()
+    await app.assigned()
+    app.consumer.ends = ends
+    await app.tick(seconds)
+    await app.tick(seconds)
+
+    assert [(to, [("streamgauge.idle", b"0/6")]) for to in range(marked)] == sorted(app.markers())
+
+
+async def test_what_is_sent_goes_to_the_partition_of_its_key():
+    """That of Kafka's own producers, in order; a batch that is full makes room for the next."""
+    producer, told = ListProducer(), []
+    producer.max_bytes = 300
+    outbox = Outbox(lambda: producer, lambda output, partition: told.append((output.source, partition)))
+    keys = [f"key-{number % 7}".encode() for number in range(40)]
+    outbox.put(Output("out", key, b"%d" % number, source=4) for number, key in enumerate(keys))
+    outbox.put([Output("out", None, b"to", partition=2, timestamp=1.5)])
+    await outbox.send()
+    offsets = await acknowledged(outbox.take_sent())
+
+    by_partition = {}
+    for number, key in enumerate(keys):
+        by_partition.setdefault(KAFKAS[key], []).append(b"%d" % number)
+    by_partition.setdefault(2, []).append(b"to")
+    found = {}
+    for (_, partition), _, value, _ in producer.sent:
+        found.setdefault(partition, []).append(value)
+    assert by_partition == found
+    assert offsets == {partition: len(values) - 1 for partition, values in found.items()}
+    assert told == [(4, KAFKAS[key]) for key in keys]
+
+
+def test_a_quiet_source_is_told_of_once():
+    """Until something is sent again."""
+    quiet = Quiet()
+    quiet.expect([0], [0, 1], now=0.0)
+    assert [0, 1] == quiet.markers(0, IDLE_SECONDS)
+    assert [] == quiet.markers(0, IDLE_SECONDS)
+    quiet.sent(0, 1, IDLE_SECONDS)
+
+    assert [1] == quiet.markers(0, 2 * IDLE_SECONDS)
+
+
+def test_the_topic_of_a_partition_is_a_tuple_in_both_libraries():
+    """Faust's and aiokafka's are equal, and are looked up by each other."""
+    assert {TP("t", 1): 1}[TopicPartition("t", 1)] == 1
