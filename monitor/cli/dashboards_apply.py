@@ -15,7 +15,7 @@ from monitor.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from dashboards.grafana import Grafana
-    from dashboards.provision import Item, Provisioner, Step
+    from dashboards.provision import Item, Kind, Provisioner, Step
     from monitor.settings import Grafana as GrafanaSettings
     from monitor.settings import Settings
 
@@ -74,7 +74,7 @@ class Target:
         from dashboards.shelves import shelves
 
         wanted = wanted_boards(self.grafana, is_old=reads_old_models(self.server))
-        return Provisioner(shelves(self.server, FOLDER, FOR_BOARDS)), wanted
+        return Provisioner(shelves(self.server, FOLDER, self._kinds(FOR_BOARDS))), wanted
 
     def alerts(self) -> tuple[Provisioner, list[Item]]:
         """Return what ``alerts`` applies.
@@ -88,10 +88,16 @@ class Target:
 
         require_alerting(self.server)
         wanted = wanted_alerts(self.grafana, self.settings, os.environ)
-        return Provisioner(shelves(self.server, FOLDER, FOR_ALERTS)), wanted
+        return Provisioner(shelves(self.server, FOLDER, self._kinds(FOR_ALERTS))), wanted
+
+    def _kinds(self, kinds: Sequence[Kind]) -> list[Kind]:
+        """Leave data sources alone where one of somebody else's is used: only admins may even list them."""
+        from dashboards.provision import Kind
+
+        return [kind for kind in kinds if kind is not Kind.DATASOURCE or self.grafana.datasource_uid is None]
 
     def everything(self) -> tuple[Provisioner, list[Item]]:
-        """Return both, without alerts where this Grafana takes none."""
+        """Return both and all that is ours, without alerts where this Grafana takes none."""
         from dashboards.desired import FOLDER, reads_old_models, wanted_alerts, wanted_boards
         from dashboards.provision import Kind, Provisioner
         from dashboards.shelves import shelves

@@ -214,6 +214,16 @@ def test_a_wrong_token_and_nobody_there(run, fake):
     assert (3, 1, True) == (absent.exit_code, absent.stderr.count("\n"), "Connection refused" in absent.stderr)
 
 
+def test_with_a_data_source_of_ones_own_none_is_even_listed(run, fake, tmp_path):
+    """An Editor may not list data sources: where none is made, none is asked for."""
+    path = tmp_path / "streamgauge.yml"
+    path.write_text(path.read_text().replace("scrape_interval_seconds: 15", "datasource_uid: mine"))
+
+    assert 0 == run("dashboards", "apply").exit_code
+
+    assert [] == [request.path for request in fake.requests if "datasources" in request.path]
+
+
 # --- where Grafana is --------------------------------------------------------------------------------
 
 SAID = GrafanaSettings(url="http://said", token=TOKEN, org_id=3)
