@@ -61,6 +61,9 @@ LARGEST_BYTES = 900_000
 SEND_SECONDS = 10.0
 """How long one attempt to send may take."""
 
+ANSWER_SECONDS = 2.0
+"""How long a sign of life waits for what the session says. Spark Connect tries again for minutes when it is cut off."""
+
 LONGEST_PAUSE_SECONDS = 30.0
 """Between attempts, while what is sent to does not answer."""
 
@@ -208,6 +211,7 @@ class Attachment:
         self._sessions: list[Any] = []
         self._app = ""
         self._spark_version: str | None = None
+        self._aside = Aside()
         self._runs: dict[str, None] = {}
         self._seq = 0
         self._said: set[str] = set()
@@ -244,12 +248,14 @@ class Attachment:
 
     def detach(self, reason: str = "detached") -> None:
         """Listen no longer, send what is left within ``flush_seconds``, and end the thread. Never raises."""
-        for session in self._sessions:
-            with contextlib.suppress(Exception):
-                session.leave()
         self._end(reason)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(self._flush_seconds + 0.5)
+
+    def _leave(self) -> None:
+        for session in self._sessions:
+            with contextlib.suppress(Exception):
+                session.leave()
 
     def _at_exit(self) -> None:
         self.detach("the process ends")
@@ -294,6 +300,7 @@ class Attachment:
             self._say_once("ended by itself", exc)
         finally:
             atexit.unregister(self._at_exit)
+            self._aside.end()
             if isinstance(self._send, (KafkaPythonSend, JvmSend)):
                 with contextlib.suppress(Exception):
                     self._send.close()
@@ -310,6 +317,7 @@ class Attachment:
             self._deliver(messages)
             if all(session.is_over() for session in self._sessions):
                 self._end("Spark stopped")
+        self._aside.within(self._flush_seconds, self._leave)
         while True:
             events = self._waiting.take(0.0, TOGETHER)
             if not events:
@@ -348,18 +356,7 @@ class Attachment:
         return f'{head},"seq":{self._seq},"event":{event}}}'.encode()
 
     def _alive(self, kind: str, reason: str | None = None) -> Message:
-        queries: list[dict[str, Any]] | None = []
-        bus_dropped: int | None = None
-        for session in self._sessions:
-            try:
-                session.mend()
-                bus_dropped = session.bus_dropped()
-                running = session.queries()
-                queries = None if queries is None else queries + running
-            except Exception as exc:  # noqa: BLE001 (the session has ended, or the JVM)
-                queries = None
-                if not self._stop.is_set():
-                    self._say_once("session does not answer", exc)
+        queries, bus_dropped = self._aside.within(ANSWER_SECONDS, self._ask) or (None, None)
         for query in queries or ():
             self._know(query["runId"])
         body: dict[str, Any] = {
@@ -373,6 +370,22 @@ class Attachment:
         if reason is not None:
             body["reason"] = reason
         return self._app.encode(), self._message(kind, time.time(), json.dumps(body, separators=(",", ":")))
+
+    def _ask(self) -> tuple[list[dict[str, Any]] | None, int | None]:
+        """Return which queries run and what Spark has dropped; it may take its time."""
+        queries: list[dict[str, Any]] = []
+        bus_dropped: int | None = None
+        try:
+            for session in self._sessions:
+                if not self._stop.is_set():
+                    session.mend()
+                bus_dropped = session.bus_dropped()
+                queries += session.queries()
+        except Exception as exc:  # noqa: BLE001 (the session has ended, or the JVM)
+            if not self._stop.is_set():
+                self._say_once("session does not answer", exc)
+            return None, bus_dropped
+        return queries, bus_dropped
 
     def _know(self, run: str) -> None:
         """Note that a run is one of our sessions'; the ends of others are none of our business."""
@@ -413,6 +426,43 @@ class Attachment:
             self._said.add(what)
             words = " ".join(str(exc).split())[:300]
             log.warning("%s: %s: %s (said once; the job is not affected)", what, type(exc).__name__, words)
+
+
+class Aside:
+    """Does on a thread of its own what may take long, one thing at a time."""
+
+    def __init__(self) -> None:
+        self._work: Callable[[], Any] | None = None
+        self._wanted, self._done = threading.Event(), threading.Event()
+        self._result: Any = None
+        self._thread: threading.Thread | None = None
+        self._is_over = False
+
+    def within(self, seconds: float, work: Callable[[], Any]) -> Any:
+        """Return what ``work`` returns; None if that is not in time, and until it has ended nothing else is begun."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="streamgauge-aside", daemon=True)
+            self._thread.start()
+        elif not self._done.is_set():
+            return None
+        self._done.clear()
+        self._work = work
+        self._wanted.set()
+        return self._result if self._done.wait(seconds) else None
+
+    def end(self) -> None:
+        """Let the thread end once it has nothing to do."""
+        self._is_over = True
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while not self._is_over:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._work is not None:
+                work, self._work = self._work, None
+                self._result = work()
+                self._done.set()
 
 
 class Waiting:
@@ -647,7 +697,7 @@ class ConnectSession:
         with contextlib.suppress(Exception):
             self._spark.streams.removeListener(self._listener)
         self._spark.streams.addListener(self._listener)
-        self.reattached += 1
+        self.reattached += self._listener in listeners  # it warns only, where it was not added
 
     def is_over(self) -> bool:
         """Return whether the session was stopped."""

@@ -300,15 +300,18 @@ def test_without_the_private_interface_the_public_class_is_used(attached):
 def test_a_connect_session_is_listened_to_again_when_its_stream_broke(attached):
     """pyspark forgets all listeners then and only warns; the next sign of life puts ours back and counts it."""
     spark, sink = FakeConnect(), Sink()
-    attached(spark, sink, alive_seconds=0.01)
+    attachment = attached(spark, sink, alive_seconds=0.01)
     sink.wait(lambda s: s.kinds() != [])
     spark.break_stream()
     sink.wait(lambda s: s.bodies[-1]["event"].get("reattached") == 1)
     spark.tell("started", public("started", started()))
     sink.wait(lambda s: "started" in s.kinds())
 
-    assert 1 == len(spark.streams._sqlb._listener_bus)
+    listeners = spark.streams._sqlb._listener_bus
+    assert 1 == len(listeners)
     assert None is sink.bodies[-1]["event"].get("bus_dropped")
+    attachment.detach()
+    assert [] == listeners
 
 
 def test_a_stopped_spark_ends_the_thread(attached):
