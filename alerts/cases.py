@@ -32,6 +32,8 @@ USUAL_LABELS: Mapping[str, str] = {
     "partition": "0",
     "source": "kafka",
     "scope": "group",
+    "worker": "host-1",
+    "agent": "take",
 }
 """What a label is where a case does not say it."""
 

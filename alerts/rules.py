@@ -12,21 +12,22 @@ single sample can never fire by itself.
 *One alert a consumer.* Each expression is compared series by series and then aggregated, so neither its partitions nor
 two monitors side by side give two alerts for one thing.
 
-Not here, for nobody exports what they would read: a Spark query that failed with an exception, the growth of its state,
-and everything about Faust workers.
+Not here, for nobody exports what they would read: a Spark query that failed with an exception, and the growth of its
+state.
 """
 
 from __future__ import annotations
 
 from alerts.clusters import CLUSTER_RULES, WATCHDOG
 from alerts.consumers import CONSUMER_RULES, DETAIL_RULES, OVER_OBJECTIVE
+from alerts.processors import PROCESSOR_RULES
 from alerts.rule import Record, Rule
 from alerts.spark import SPARK_RULES
 from alerts.words import FRESH
 
 __all__ = ["ALL_RULES", "DETAIL_RULES", "FRESH", "RECORDS", "RULES", "WATCHDOG"]
 
-RULES: tuple[Rule, ...] = (*CONSUMER_RULES, *SPARK_RULES, *CLUSTER_RULES)
+RULES: tuple[Rule, ...] = (*CONSUMER_RULES, *SPARK_RULES, *PROCESSOR_RULES, *CLUSTER_RULES)
 """What works at every ``metrics.level``."""
 
 ALL_RULES: tuple[Rule, ...] = (*RULES, *DETAIL_RULES, WATCHDOG)

@@ -44,6 +44,11 @@ TRIGGER_SECONDS = "streamgauge_spark_trigger_interval_seconds"
 LAST_COMMIT = "streamgauge_spark_last_commit_timestamp_seconds"
 WATERMARK = "streamgauge_spark_watermark_timestamp_seconds"
 INPUT_ROWS = "streamgauge_spark_input_rows_total"
+FAUST_UP = "streamgauge_faust_up"
+FAUST_EVENTS = "streamgauge_faust_events_total"
+FAUST_ERRORS = "streamgauge_faust_event_errors_total"
+FAUST_RECOVERING = "streamgauge_faust_recovering"
+FAUST_REMAINING = "streamgauge_faust_recovery_remaining_records"
 
 REST = differs("partition", "rest")
 """Leaves out the series that stands for the partitions of a topic that are not exposed one by one."""

@@ -39,7 +39,7 @@ def test_durations_as_they_are_written(text, divided):
     assert divided == shorter(text, 60)
 
 
-DURATIONS = re.compile(r"\[([^\]]+)\]|offset (\w+)")
+DURATIONS = re.compile(r"\[(\d\w*)\]|offset (\w+)")
 
 
 @pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.name)

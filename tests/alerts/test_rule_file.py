@@ -13,7 +13,7 @@ from alerts.prometheus import FILE_NAME, render
 from alerts.promql import equals, last, series
 from alerts.rule import Number
 from alerts.rules import ALL_RULES, DETAIL_RULES, FRESH, RECORDS, RULES
-from monitor.catalog import METRICS
+from monitor.catalog import METRICS, Level
 from monitor.cli.main import streamgauge
 from monitor.errors import UsageError
 
@@ -87,8 +87,10 @@ def test_no_selector_looks_at_one_moment(rule):
 
 
 def test_rules_say_what_they_need():
-    """Only the detail rules read metrics by topic or partition: the others work at every level of the settings."""
-    detailed = {metric.name for metric in METRICS if {"topic", "partition"} & set(metric.labels)}
+    """Only the detail rules read metrics that the settings may leave out: the others work at every level of them."""
+    detailed = {
+        metric.name for metric in METRICS if metric.level in {Level.PARTITION, Level.POSITION, Level.CONSUMER_TOPIC}
+    }
     reads = {rule.name: bool(detailed & set(re.findall(r"streamgauge_\w+", rule.expression))) for rule in ALL_RULES}
 
     assert {rule.name for rule in DETAIL_RULES} == {name for name, is_detailed in reads.items() if is_detailed}
