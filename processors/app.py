@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import faust
-
 from monitor.errors import UsageError
 from processors import brokers
 from processors.agents import readings
+from processors.batches import BatchApp
 from processors.brokers import broker_url
 
 PARTITIONS = 4
@@ -45,10 +44,11 @@ class AppSettings:
         )
 
 
-class ReadingsApp(faust.App):
+class ReadingsApp(BatchApp):
     """The app; before it starts it takes over the number of partitions of its topic.
 
-    A table's changelog must have as many partitions as the topic it is filled from; Faust makes eight by default.
+    A table's changelog must have as many partitions as the topic it is filled from; Faust makes eight by default. Its
+    consumer is ours, as Faust's can drop the first records after a start: those fetched before its buffers are cleared.
     """
 
     def __init__(self, settings: AppSettings, **options: Any) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from typing import Any, ClassVar
 
 import faust
+from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
@@ -167,7 +168,7 @@ class BatchConsumer(Consumer):
                 if not self._opened.is_set():  # a seek has begun, and they may be of after it
                     await fetcher.wait(self._opened.wait())
                 await self._hand_over(records, seeks, set(active))
-        except self.consumer_stopped_errors:
+        except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
 
@@ -235,10 +236,16 @@ class BatchConsumer(Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Have takers write for the last time, commit what was released, then forget it."""
+        self._opened.clear()  # Faust stops the flow only if it knows of an assignment
         if self.app.should_stop:  # Faust waits for nothing then, and the partitions would go before all is written
             await self.wait_empty()
         await super().on_partitions_revoked(revoked)
         self._released.clear()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Hand nothing over before tables are read back and the flow is resumed; Faust's flow may be on."""
+        self._opened.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class BatchTransport(Transport):

@@ -198,8 +198,8 @@ class JobApp(BatchApp):
             self._check_table(part, tp)
             for begin in range(0, len(records), CHUNK):
                 async with self._turn:
-                    if not may_go_on():
-                        return
+                    if not may_go_on() or not (self.table is None or self.table.is_ready):
+                        return  # they come again, after a seek
                     await self._process(part, records[begin : begin + CHUNK])
                 windows = part.state[tp.partition].windows
                 if windows is not None and windows.touched > MOST_TOUCHED:

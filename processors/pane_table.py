@@ -17,6 +17,7 @@ from typing import Any, cast
 import faust
 from faust.stores import memory, rocksdb
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.types import TP
 
 from processors.batches import partitions_of
@@ -118,6 +119,8 @@ class PaneTable(faust.Table[bytes, bytes]):
         self._known: dict[int, int] = {}  # by partition: the offset of its changelog that is known, or was written
         self._taken: set[int] = set()
         self._generation = -1
+        self.is_ready = False
+        """Whether all that is kept has been read back since the last rebalance."""
 
     def _new_store_by_url(self, url: Any) -> Any:
         kind = OnDisk if str(url).startswith("rocksdb:") else InMemory
@@ -160,6 +163,7 @@ class PaneTable(faust.Table[bytes, bytes]):
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         """Forget partitions that went, and all if other workers may have had them."""
+        self.is_ready = False
         mine = partitions_of(assigned, self.changelog_topic_name)
         is_next = generation_id == self._generation + 1
         self._generation = generation_id
@@ -171,9 +175,18 @@ class PaneTable(faust.Table[bytes, bytes]):
                 self._forget(partition)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        """Note that all has been read back, unless another rebalance has begun."""
+        await super().on_recovery_completed(active_tps, standby_tps)
+        self.is_ready = self._recovery._generation_id == self._generation  # noqa: SLF001  # nothing else tells
+
+    @property
+    def _recovery(self) -> Recovery:
+        return cast("TableManager", self.app.tables).recovery
+
     async def read_back(self, tp: TP, records: Sequence[Any], is_current: Callable[[], bool]) -> None:
         """Take a batch of the changelog; tell Faust when all has been read."""
-        recovery = cast("TableManager", self.app.tables).recovery
+        recovery = self._recovery
         if tp not in recovery.active_tps:
             return
         seen = recovery.active_offsets[tp]

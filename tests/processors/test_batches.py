@@ -63,7 +63,7 @@ class Reader:
         self.app = BatchApp("batches", broker="kafka://127.0.0.1:1", web_enabled=False)
         self.one_by_one = []
         self.consumer = self.app.transport.create_consumer(
-            self.call, on_partitions_revoked=self.revoked, on_partitions_assigned=self.revoked
+            self.call, on_partitions_revoked=self.revoked, on_partitions_assigned=self.assigned
         )
         self.consumer._thread.thread_loop.close()
         self.app.consumer = self.consumer
@@ -85,6 +85,9 @@ class Reader:
         """As Faust's app, which waits for nothing when it stops."""
         if not self.app.should_stop:
             await self.consumer.wait_empty()
+
+    async def assigned(self, tps, generation_id):
+        pass
 
     async def flushed(self):
         pass
@@ -206,6 +209,23 @@ async def test_a_batch_that_was_fetched_after_a_seek_waits_for_the_flow(reader):
     assert [] == reader.taken
     reader.consumer.resume_flow()
     await reader.until(lambda: reader.one_by_one)
+
+    assert [(ONE, 0)] == reader.taken
+
+
+@pytest.mark.parametrize("step", ["revoked", "assigned"])
+async def test_a_rebalance_stops_the_flow_even_if_no_partitions_were_assigned(reader, step):
+    """Faust leaves it on then, and new partitions would be read before their tables are."""
+    await reader.until(lambda: reader.thread.asked)
+    reader.thread.tps = set()
+    reader.app.on_rebalance_return = lambda: None
+    await getattr(reader.consumer, f"on_partitions_{step}")({ONE})
+    reader.thread.has({ONE: records(ONE, 0)})
+    await reader.until(reader.thread.fetched.empty)
+    await asyncio.sleep(0.01)
+    assert [] == reader.taken
+    reader.consumer.resume_flow()
+    await reader.until(lambda: reader.taken)
 
     assert [(ONE, 0)] == reader.taken
 

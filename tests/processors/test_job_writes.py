@@ -109,6 +109,7 @@ class App(JobApp):
         return self.made
 
     async def assigned(self):
+        self.table.is_ready = True
         await self._keep_assigned(self, self.consumer.held)
 
     async def take(self, *values, begin=0, part=0):
@@ -149,9 +150,11 @@ async def test_offsets_are_released_when_the_flush_that_holds_their_effect_is_ac
     before, after = app.made.happened[:released], app.made.happened[released + 1 :]
     assert [("out", b"k"), ("out", b"k"), (CHANGELOG, META), (CHANGELOG, b"2/k"), (CHANGELOG, META)] == before
     assert [] == after  # what was closed before it was ever kept needs no deletion
+    app.made.happened.clear()
     await app.take({"at": 190}, begin=3)
     await app.write_out()
-    assert [("released", "in"), (CHANGELOG, b"2/k")] == app.made.happened[-2:]
+    flush = [(CHANGELOG, b"3/k"), (CHANGELOG, META)]
+    assert [("out", b"k"), *flush, ("released", "in"), (CHANGELOG, b"2/k")] == app.made.happened
 
 
 @pytest.mark.parametrize("topic", ["out", CHANGELOG])
@@ -216,31 +219,28 @@ async def test_a_worker_that_stood_still_asks_whether_it_is_in_the_group(app, in
 
 
 async def test_a_flush_is_not_taken_in_the_middle_of_a_chunk(app):
-    """What it holds would be released without the outputs of the rest."""
-    app.made.waits["out"] = []
-    blocked = asyncio.Event()
-    send = app._outbox.send
+    """It would send what is being sent."""
+    sending, most, blocked, send = 0, 0, asyncio.Event(), app._outbox.send
 
     async def slow():
+        nonlocal sending, most
+        sending += 1
+        most = max(most, sending)
         await blocked.wait()
         await send()
+        sending -= 1
 
     app._outbox.send = slow
     taking = asyncio.ensure_future(app.take({"at": 10}, {"at": 70}))
-    await asyncio.sleep(0)
     writing = asyncio.ensure_future(app.write_out())
     for _ in range(100):
         await asyncio.sleep(0)
     assert not writing.done()
-    assert {} == app.consumer.released
     blocked.set()
     await taking
-    for _ in range(100):
-        await asyncio.sleep(0)
-    for future in app.made.waits["out"]:
-        future.set_result(SimpleNamespace(offset=0))
     await writing
 
+    assert 1 == most
     assert {TP("in", 0): 2} == app.consumer.released
 
 
@@ -266,6 +266,25 @@ async def test_the_rest_of_a_batch_is_left_when_the_flow_stops(app, monkeypatch)
     await app.write_out()
 
     assert {TP("in", 0): 2} == app.consumer.released
+
+
+@pytest.mark.parametrize(
+    ("completed", "taken"),
+    [
+        pytest.param(None, 0, id="not read back yet"),
+        pytest.param(7, 0, id="read back before another rebalance"),
+        pytest.param(8, 1, id="read back"),
+    ],
+)
+async def test_nothing_is_taken_before_what_is_kept_is_read_back(app, recovering, completed, taken):
+    """Windows would begin anew, and be kept so. The records come again when all is there."""
+    await app.table.on_rebalance({TP(CHANGELOG, 0)}, set(), set(), 8)
+    if completed is not None:
+        recovering._generation_id = completed
+        await app.table.on_recovery_completed({TP(CHANGELOG, 0)}, set())
+    await app.take({"at": 10})
+
+    assert taken == app.counts.read
 
 
 async def test_a_partition_without_a_changelog_is_refused(app):
@@ -329,6 +348,7 @@ async def test_windows_stay_through_a_rebalance_if_nobody_else_can_have_had_them
     await app.table.read_back(tp, changed(app.table, 0, (5, b"meta2", b"[1, 2]")), lambda: True)
     app.table.take(0)
     await app.take({"at": 10})
+    assert 1 == app.counts.read
     await app.table.on_rebalance({TP(CHANGELOG, number) for number in assigned}, set(), set(), generation)
 
     assert (5 if kept else -1) == app.table.persisted_offset(tp)
@@ -393,7 +413,7 @@ async def test_a_quiet_partition_is_marked_when_there_is_nothing_more_in_it(seco
 async def test_what_is_sent_goes_to_the_partition_of_its_key():
     """That of Kafka's own producers, in order; a batch that is full makes room for the next."""
     producer, told = ListProducer(), []
-    producer.max_bytes = 300
+    producer.max_bytes = 150
     outbox = Outbox(lambda: producer, lambda output, partition: told.append((output.source, partition)))
     keys = [f"key-{number % 7}".encode() for number in range(40)]
     outbox.put(Output("out", key, b"%d" % number, source=4) for number, key in enumerate(keys))
