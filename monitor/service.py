@@ -2,7 +2,7 @@
 
     start -> watch every cluster: cycle -> publish -> wait for the next -> stop
 
-A cycle reads commits, then ends, joins what Spark's checkpoints show, looks up the times of records within its
+A cycle reads commits, then ends, joins what is seen of Spark's queries, looks up the times of records within its
 budget, derives and returns a report. Each cluster runs on its own task and interval; what is published is one
 immutable reference, so that no reader of it can slow or tear a cycle.
 """
@@ -39,9 +39,11 @@ class KafkaReader(Protocol):
 
 
 class SparkReader(Protocol):
-    """Who reads Spark's checkpoints: ``monitor.observe.spark.checkpoint.CheckpointSource``, or a fake."""
+    """Who sees a cluster's Spark queries: ``monitor.observe.spark.source.SparkSource``, or a fake."""
 
+    async def listen(self) -> str | None: ...  # noqa: D102
     async def observe(self) -> SparkSnapshot: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,22 @@ class ClusterMonitor:
             self._look_at_own_topics(publish)
             await asyncio.sleep(max(0.0, self.cluster.interval_seconds - (asyncio.get_running_loop().time() - started)))
 
+    async def listen(self) -> None:
+        """Take what Spark jobs send by HTTP, if the settings say where.
+
+        Raises:
+            UnreachableError: it cannot be listened on.
+        """
+        address = await self._spark.listen() if self._spark is not None else None
+        if address is not None:
+            log.info("listening for Spark's events", cluster=self.cluster.name, address=address)
+
     async def close(self) -> None:
         """Close every connection."""
         if self._own is not None:
             await self._own.close()
+        if self._spark is not None:
+            await self._spark.close()
         await self.kafka.close()
 
     def _look_at_own_topics(self, publish: Callable[[], Awaitable[None]]) -> None:
@@ -248,6 +262,8 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None], stop: as
         StreamgaugeError: the HTTP port cannot be listened on.
     """
     monitor = Monitor(settings)
+    for each in monitor.clusters:
+        await each.listen()
     publisher = Publisher(monitor)
     on_ready(await publisher.start())
     watching = asyncio.create_task(monitor.watch(publisher.publish))
@@ -268,14 +284,25 @@ def _cluster_monitor(cluster: Cluster, settings: Settings, budget: Budget) -> Cl
     from monitor.observe.kafka.source import KafkaSource  # noqa: PLC0415 (numpy and aiokafka cost start-up time)
 
     spark: SparkReader | None = None
-    if cluster.spark:
-        from monitor.observe.spark.checkpoint import CheckpointSource  # noqa: PLC0415
+    if cluster.spark or cluster.spark_events or cluster.spark_drivers:
+        from monitor.observe.spark.source import SparkSource  # noqa: PLC0415
 
-        spark = CheckpointSource(cluster)
-    own: OwnTopics | None = None
-    if budget is STEADY and cluster.own_topics:
-        from monitor.observe.faust.source import FaustSource  # noqa: PLC0415
-        from monitor.own_topics import OwnTopics  # noqa: PLC0415
-
-        own = OwnTopics(cluster.name, faust=FaustSource(cluster), interval_seconds=cluster.interval_seconds)
+        spark = SparkSource(cluster)
+    own = _own_topics(cluster) if budget is STEADY and cluster.own_topics else None
     return ClusterMonitor(cluster, settings, budget, KafkaSource(cluster), spark, own=own)
+
+
+def _own_topics(cluster: Cluster) -> OwnTopics:
+    from monitor.observe.faust.source import FaustSource  # noqa: PLC0415 (not needed by one-shot commands)
+    from monitor.observe.kafka.clients import client_options  # noqa: PLC0415
+    from monitor.observe.rollups import RollupSource  # noqa: PLC0415
+    from monitor.own_topics import OwnTopics  # noqa: PLC0415
+    from monitor.publish.topic import LagWriter  # noqa: PLC0415
+
+    return OwnTopics(
+        cluster.name,
+        faust=FaustSource(cluster),
+        rollups=RollupSource(cluster),
+        lag=LagWriter(client_options(cluster), cluster.timeout_seconds),
+        interval_seconds=cluster.interval_seconds,
+    )
