@@ -32,6 +32,7 @@ from monitor.sandbox.fake_state import (
     NO_LEADER,
     NO_OFFSET,
     NO_RECORD,
+    OFFSETS_TOPIC,
     SHARE,
     STREAMS,
     Broker,
@@ -64,6 +65,7 @@ NONE = 0
 UNKNOWN_TOPIC_OR_PARTITION = 3
 LEADER_NOT_AVAILABLE = 5
 NOT_LEADER_OR_FOLLOWER = 6
+OFFSET_NOT_AVAILABLE = 78
 COORDINATOR_LOAD_IN_PROGRESS = 14
 COORDINATOR_NOT_AVAILABLE = 15
 NOT_COORDINATOR = 16
@@ -376,6 +378,8 @@ def _wanted_topics(asked: _Asked) -> Iterator[tuple[str | None, Topic | None, in
         for topic in truth.topics.values():
             if topic.name not in truth.forbidden_topics:
                 yield topic.name, topic, NONE
+        if truth.offsets is not None:
+            yield OFFSETS_TOPIC, truth.offsets, NONE
         return
     by_id = {topic.id: topic for topic in truth.topics.values()} if asked.version >= 10 else {}
     for question in wanted:
@@ -390,6 +394,8 @@ def _wanted_topics(asked: _Asked) -> Iterator[tuple[str | None, Topic | None, in
             yield name, None, TOPIC_AUTHORIZATION_FAILED
         elif name in truth.topics:
             yield name, truth.topics[name], NONE
+        elif name == OFFSETS_TOPIC and truth.offsets is not None:
+            yield name, truth.offsets, NONE
         else:
             yield name, None, UNKNOWN_TOPIC_OR_PARTITION
 
@@ -453,7 +459,8 @@ def _list_offsets(asked: _Asked) -> bytes:
         out.string(question.name)
         out.array(len(question.partitions))
         # Columns are for the many: for a few partitions they cost ten times as much.
-        answer_ends = _few_ends if len(question.partitions) <= FEW else _ends
+        is_own = question.name == OFFSETS_TOPIC and asked.truth.offsets is not None
+        answer_ends = _offsets_ends if is_own else _few_ends if len(question.partitions) <= FEW else _ends
         out.raw(answer_ends(asked, question, committed_only=committed_only))
         out.tags()
     out.tags()
@@ -571,6 +578,20 @@ def _few_ends(asked: _Asked, question: Any, *, committed_only: bool) -> bytes:
             found = _end(topic, each.partition_index, each.timestamp, end)
             epoch = int(topic.leader_epoch[each.partition_index]) if found.offset != NO_OFFSET else -1
         values = (each.partition_index, error, found.timestamp_ms, found.offset, epoch)
+        parts.append(row.pack(*values[: 5 if asked.version >= 4 else 4]))
+    return b"".join(parts)
+
+
+def _offsets_ends(asked: _Asked, question: Any, **_: bool) -> bytes:
+    """Answer for ``__consumer_offsets``: one that does not know all of a partition yet does not tell where it ends."""
+    truth, row, parts = asked.truth, _end_row(asked.version), []
+    for each in question.partitions:
+        groups = truth.groups_in(each.partition_index)
+        leads = {truth.coordinator(group) for group in groups} or set(truth.brokers)
+        error = NONE if asked.broker.id in leads else NOT_LEADER_OR_FOLLOWER
+        if not error and any(g in truth.behind and truth.coordinator(g) == asked.broker.id for g in groups):
+            error = OFFSET_NOT_AVAILABLE
+        values = (each.partition_index, error, -1, NO_OFFSET if error else len(groups), -1)
         parts.append(row.pack(*values[: 5 if asked.version >= 4 else 4]))
     return b"".join(parts)
 

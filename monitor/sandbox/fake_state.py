@@ -8,11 +8,13 @@ row a partition, and the commits of a group on a topic are one column, so that a
 
 from __future__ import annotations
 
+import struct
 import uuid
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import repeat
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +24,8 @@ import numpy.typing as npt
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
 T = TypeVar("T")
+
+OFFSETS_TOPIC = "__consumer_offsets"
 
 NO_OFFSET = -1
 DESCRIBE = 1 << 8
@@ -323,9 +327,12 @@ class Truth:
         self.groups: dict[str, Group] = {}
         self.coordinators: dict[str, int] = {}
         """Coordinators that are not where the hash of the group's name puts them."""
+        self.offsets: Topic | None = None
+        """``__consumer_offsets``, if clients may see it: each partition is led by whoever coordinates its groups."""
         self.behind: dict[str, Group | None] = {}
         """What the coordinator of a group has in its place, None: it does not know the group. A coordinator that has
-        just taken over answers up to the high watermark of its log, and that may lie behind what was committed."""
+        just taken over answers up to the high watermark of its log, and that may lie behind what was committed. It
+        refuses to tell the end of that log as long (KIP-207)."""
         self.forbidden_topics: set[str] = set()
         self.forbidden_groups: set[str] = set()
         self.has_consumer_protocol = release not in WITHOUT_CONSUMER_PROTOCOL
@@ -473,6 +480,23 @@ class Truth:
     def known_group(self, name: str) -> Group | None:
         """Return a group as its coordinator knows it now, None if it does not know it."""
         return self.behind[name] if name in self.behind else self.groups.get(name)
+
+    def show_offsets(self, partitions: int) -> None:
+        """Have ``__consumer_offsets``, which clients may see."""
+        self.offsets = self.topic(OFFSETS_TOPIC, partitions, internal=True)
+        del self.topics[OFFSETS_TOPIC]
+
+    def groups_in(self, partition: int) -> list[str]:
+        """Return the groups whose offsets are in a partition of ``__consumer_offsets``."""
+        return [name for name in self.groups if self.offsets_partition(name) == partition]
+
+    def offsets_partition(self, group: str) -> int:
+        """Return the partition of ``__consumer_offsets`` that a group's offsets are in, by Java's hash of its name."""
+        if self.offsets is None:
+            return 0
+        units = struct.unpack(f">{len(group.encode('utf-16-be')) // 2}H", group.encode("utf-16-be"))
+        code = reduce(lambda code, unit: (31 * code + unit) % 2**32, units, 0)
+        return min(code, 2**32 - code) % 2**31 % len(self.offsets)
 
     def coordinator(self, group: str) -> int:
         """Return the broker that coordinates a group, whether the group exists or not."""

@@ -23,6 +23,8 @@ from simulated_world import Cause, Log, Partition, World
 from monitor.model import HEALTHS, Basis, ClusterReport, Health, Why, why_name
 from monitor.settings import Cluster
 
+LIST_OFFSETS = "(ListOffsets)"
+
 SETTLING_SECONDS = 30.0
 """So long a new coordinator that knows less than the old one is not believed (Kafka's replica.lag.time.max.ms)."""
 
@@ -195,7 +197,6 @@ class Cycle:
         return (
             any(self._touches(each, group, where) for each in self.near)
             or (group is not None and self.is_settling(group))
-            or _is_not_asked_after(self, group)
             or _is_out_of_time(self)
         )
 
@@ -230,24 +231,6 @@ def _is_aged_by_an_old_answer(cycle: Cycle, row: Row) -> bool:
     return cycle.memory.caught_up.get((row.group, row.where)) == row.committed
 
 
-def _is_not_asked_after(cycle: Cycle, group: str | None) -> bool:
-    """Return whether a group went while its coordinator could not be asked.
-
-    Whoever is asked about it from then on says NOT_COORDINATOR, and the others are not asked once they could answer,
-    so that it is never gone (monitor/observe/kafka/commits.py: what Patience has given up is not searched for again).
-    """
-    gone = None if group is None else cycle.world.gone.get(group)
-    if gone is None or group not in cycle.world.groups:
-        return False
-    brokers = set(cycle.world.groups[group].coordinator.during(gone - 6 * cycle.interval, gone))
-    return any(
-        each.is_near(gone - 6 * cycle.interval, gone + 2 * cycle.interval)
-        and each.until > each.since
-        and (each.broker in brokers or each.group == group or each.is_about_all)
-        for each in cycle.world.causes
-    )
-
-
 def _is_out_of_time(cycle: Cycle) -> bool:
     """Return whether the cycle lasted so long that its deadline cut off what was still to be asked of anybody.
 
@@ -277,10 +260,13 @@ def numbers_are_borne_out(cycle: Cycle) -> Iterator[str]:
 
 
 def _unless_told_by_one_behind(cycle: Cycle, row: Row) -> Iterator[str]:
-    """A coordinator that knows less is found out where something newer was known before; nobody can know otherwise."""
+    """A coordinator that knows less says so where it can be asked, else it is found out by what was known before."""
     truth = cycle.world.groups.get(row.group)
     was = cycle.memory.shown.get((row.group, row.where), -1)
-    if truth is not None and True in truth.behind.during(cycle.began, cycle.ended):
+    can_be_asked = cycle.world.fake.offsets is not None and not any(
+        LIST_OFFSETS in each.text or each.is_away for each in cycle.near
+    )
+    if truth is not None and not can_be_asked and True in truth.behind.during(cycle.began, cycle.ended):
         told = truth.behind_offsets.get(row.where, set())
         if row.committed in told and row.committed >= was:
             return

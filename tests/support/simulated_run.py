@@ -35,6 +35,7 @@ from monitor.settings import Cluster, Metrics, Settings
 
 FORGET_SECONDS = 600.0
 SHOWN_EVENTS = 30
+OFFSETS_PARTITIONS = 500
 
 OWN_METRICS = ("python_", "process_", "streamgauge_exposed_series")
 """What the exposition says about the process, and not about the cluster."""
@@ -154,6 +155,9 @@ class Simulation:
         story, network = random.Random(seeds.getrandbits(64)), random.Random(seeds.getrandbits(64))
         release = story.choice(PLAYED_RELEASES)
         fake = FakeCluster(story.randint(3, 5), release=release, clock=loop.time)
+        if self.seed % 3:
+            # In the other seeds it may not be seen.
+            fake.show_offsets(OFFSETS_PARTITIONS)
         self._loop = loop
         self._transport = SimulatedTransport(fake, network)
         self._clock = WallClock(loop)

@@ -83,6 +83,7 @@ class Scenario:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._names = count()
+        self._partitions_taken: set[int] = set()
         self._calm_from = 0.0
         self._calm_until = 0.0
         self._busy: set[int] = set()
@@ -204,12 +205,24 @@ class Scenario:
             if records:
                 world.append(name, partition, records, world.milliseconds() - 60_000, 60_000 // records)
 
+    def _group_name(self) -> str:
+        """Return a name that no group had, in a partition of ``__consumer_offsets`` that no group was in.
+
+        The coordinator of every group has a life of its own here, and those of one partition have the same.
+        """
+        while True:
+            name = f"group-{next(self._names)}"
+            partition = self._world.fake.offsets_partition(name)
+            if self._world.fake.offsets is None or partition not in self._partitions_taken:
+                self._partitions_taken.add(partition)
+                return name
+
     def _create_group(self) -> None:
         world, rng = self._world, self._rng
         topics = list(world.fake.topics)
         if len(world.readers) >= MAX_GROUPS or not topics:
             return
-        name = f"group-{next(self._names)}"
+        name = self._group_name()
         reads = rng.sample(topics, rng.randint(1, min(3, len(topics))))
         self._pace[name] = rng.choice((1.0, 1.0, 0.9, 0.5, 0.1, 0.0))
         world.create_group(Reader(name, rng.choice(self._types), reads, rng.randint(0, 4)))
@@ -357,7 +370,8 @@ class Scenario:
                 known = copy.deepcopy(world.fake.groups[name])
                 self._take_away(known)
             world.fall_behind(name, known)
-            cause = world.cause(f"{broker} knows {'less of' if known else 'nothing of'} group {name}", group=name)
+            text = f"{broker} knows {'less of' if known else 'nothing of'} group {name}"
+            cause = world.cause(text, group=name)
             self._in(rng.uniform(*BEHIND_SECONDS), lambda: self._catch_up(name, cause))
 
     def _take_away(self, known: Any) -> None:

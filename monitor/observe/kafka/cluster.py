@@ -88,6 +88,9 @@ LAG_DEPENDS_ON = frozenset({wire.METADATA.key, wire.LIST_GROUPS.key, wire.OFFSET
 ASIDE_SECONDS = 15.0
 """How long a broker is not asked again something else that it let time out twice in a row."""
 
+OFFSETS_TOPIC = "__consumer_offsets"
+"""Its partitions hold what groups committed: who leads one coordinates the groups in it."""
+
 FAIR_SHARE = 0.5
 """Of the timeout, what a broker may use in every cycle: what others have used up is not its silence."""
 
@@ -123,6 +126,8 @@ class Brokers:
         self.timeout_seconds = timeout_seconds
         self.requests: Counter[str] = Counter()
         self.received_bytes: Counter[str] = Counter()
+        self.breaks: Counter[Address] = Counter()
+        """How often the connection to each broke, or was dropped because an answer did not come."""
         self._deadline = float("inf")
         """When the requests of a cycle should all be over, of ``now()``, whatever its own time each has left."""
         self._spent_seconds: defaultdict[Address, float] = defaultdict(float)
@@ -168,6 +173,7 @@ class Brokers:
                 answer, version = await self._send(address, api, offered, encode, self._seconds_left(address))
                 break
             except TransportError as exc:
+                self.breaks[address] += exc.why not in {Why.UNSUPPORTED, Why.THROTTLED}
                 if exc.why == Why.TIMEOUT and api.key in LAG_DEPENDS_ON:
                     self._fell_silent(address, exc, partial(self._send, address, api, offered, encode))
                 elif exc.why == Why.TIMEOUT:
@@ -306,6 +312,8 @@ class ClusterMap:
     brokers: Mapping[int, Address]
     topics: Mapping[str, wire.Topic]
     topic_ids: Mapping[str, bytes] = field(default_factory=dict)
+    offsets_partitions: int = 0
+    """How many partitions ``__consumer_offsets`` has, 0 where it is not there or may not be seen."""
 
 
 @dataclass(slots=True)
@@ -443,7 +451,7 @@ class MapKeeper:
 
     async def _fetch(self, address: Address) -> ClusterMap:
         named = self._wanted.names
-        encode = partial(wire.metadata_request, None if named is None else sorted(named))
+        encode = partial(wire.metadata_request, None if named is None else sorted({*named, OFFSETS_TOPIC}))
         return await self._brokers.ask(address, wire.METADATA, (9, 12), encode, partial(self._decode, address))
 
     def _decode(self, address: Address, data: bytes, version: int) -> ClusterMap:
@@ -459,7 +467,8 @@ class MapKeeper:
         # A topic that was asked for by name and is not there is an entry with an error and no partitions.
         topics = [topic for topic in metadata.topics if self._wanted.takes(topic.name) and len(topic.partitions)]
         ids = {topic.name: topic.id for topic in topics if topic.id}
-        return ClusterMap(brokers, {topic.name: topic for topic in topics}, ids)
+        offsets = next((len(topic.partitions) for topic in metadata.topics if topic.name == OFFSETS_TOPIC), 0)
+        return ClusterMap(brokers, {topic.name: topic for topic in topics}, ids, offsets)
 
     async def _by_name(self, address: Address, topics: Sequence[str]) -> wire.Metadata:
         encode = partial(wire.metadata_request, topics)

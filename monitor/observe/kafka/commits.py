@@ -28,6 +28,7 @@ from monitor.observe.kafka.cluster import (
     Poll,
     now,
 )
+from monitor.observe.kafka.takeover import Takeovers
 from monitor.observe.kafka.transport import Address
 
 # 23 bytes a position: about 6 MB an answer.
@@ -35,6 +36,11 @@ POSITIONS_AT_ONCE = 250_000
 # The versions of OffsetFetch about one group, and how many of these are under way to a broker.
 OF_ONE_GROUP = (6, 7)
 ONE_BY_ONE_AT_ONCE = 50
+
+TAKING_OVER = frozenset({COORDINATOR_LOAD_IN_PROGRESS, Why.NEW_COORDINATOR})
+"""Why a group is unknown whose coordinator is the right one, and will know it in a moment."""
+
+WORTH_ASKING_AGAIN = frozenset({*MOVING, Why.NO_COORDINATOR, Why.NEW_COORDINATOR})
 
 SETTLING_SECONDS = 30.0
 """Kafka's replica.lag.time.max.ms default: by then a new leader knows how far its log is committed."""
@@ -155,10 +161,9 @@ _Positions = dict[tuple[str, int], int]
 class Memory:
     """What each group had committed when it was last read, for the moment when another broker takes over.
 
-    A coordinator answers from what is committed in its log as far as it knows, and one that has just become leader
-    may not know how far that is (its high watermark): for a while it has older offsets of a group, some of them, or
-    does not know the group at all, and none of that is an error. So where the coordinator of a group changed, or was
-    away, an answer with less than was known before is not believed until it has stayed so for SETTLING_SECONDS.
+    A new coordinator may have older offsets of a group for a while, some of them, or none (``takeover``). Where nobody
+    can tell whether it does, since ``__consumer_offsets`` may not be seen, and the coordinator of a group changed or
+    was away, an answer with less than was known before is not believed until it has stayed so for SETTLING_SECONDS.
     """
 
     def __init__(self) -> None:
@@ -196,7 +201,12 @@ class Memory:
             if name in self._had:
                 until = self._settling.setdefault(name, now() + SETTLING_SECONDS)
                 has = _positions(commits.answers[number], index)
-                if now() < until and any(has.get(at, UNKNOWN) < offset for at, offset in self._had[name].items()):
+                is_sure = name not in answered[number].unready
+                if (
+                    not is_sure
+                    and now() < until
+                    and any(has.get(at, UNKNOWN) < offset for at, offset in self._had[name].items())
+                ):
                     found.add(name)
                 else:
                     self._settle(name)
@@ -228,12 +238,19 @@ class CommitReader:
     """Reads where all groups are, by what they committed or, ``how`` says so, as share groups."""
 
     def __init__(
-        self, brokers: Brokers, clock: Callable[[], float], how: Asking = COMMITTED, *, memory: Memory | None = None
+        self,
+        brokers: Brokers,
+        clock: Callable[[], float],
+        how: Asking = COMMITTED,
+        *,
+        memory: Memory | None = None,
+        takeovers: Takeovers | None = None,
     ) -> None:
         self._brokers = brokers
         self._clock = clock
         self._how = how
         self._memory = memory or Memory()
+        self._takeovers = takeovers or Takeovers(brokers)
         self._sizes: Mapping[str, int] = {}
         self._asked: Mapping[str, Collection[int]] = {}
         self._fetches: dict[int, list[_Fetch]] = {}
@@ -256,10 +273,7 @@ class CommitReader:
             if not await keeper.refresh(poll):
                 break
             # Whoever does not coordinate a group (any more) says so: asking all finds the one that does.
-            again = {
-                name: asked[name] if why == COORDINATOR_LOAD_IN_PROGRESS else tuple(keeper.map.brokers)
-                for (_, name), why in open_
-            }
+            again = {name: asked[name] if why in TAKING_OVER else tuple(keeper.map.brokers) for (_, name), why in open_}
             await self._round(poll, keeper, collected, self._cut(again, {}))
         commits = collected.commits(poll, asked)
         before, self._last = self._last, collected
@@ -271,6 +285,7 @@ class CommitReader:
     def forget(self, names: Iterable[str]) -> None:
         """Drop groups that are gone."""
         self._memory.forget(names)
+        self._takeovers.forget(names)
 
     def remember_sizes(self, sizes: Mapping[str, int]) -> None:
         """Take note of how many positions each group has, to cut the questions to size when they change next."""
@@ -293,16 +308,30 @@ class CommitReader:
                 break
             before = fetch.last
             try:
+                if self._how is COMMITTED:
+                    await self._takeovers.ask(address, keeper.map.offsets_partitions)
                 answer = await self._ask(address, fetch)
             except TransportError as exc:
+                self._takeovers.failed(address)
                 if self._how is COMMITTED:
                     poll.broker_failed(node, address, exc)
                 elif exc.why != Why.UNSUPPORTED:  # that is told with each group
                     poll.failed_aside(node, address, exc)
                 collected.failed(fetch.groups, exc.why)
             else:
-                answered.append(_Answered(fetch, before, answer, self._clock()))
+                answered.append(_Answered(fetch, before, answer, self._clock(), self._unready(address, answer)))
         return answered
+
+    def _unready(self, address: Address, answer: wire.Offsets) -> Mapping[str, int]:
+        """Return the groups that an answer may not have all of, and why."""
+        if self._how is not COMMITTED:
+            return {}
+        groups, errors = answer.shape.groups, answer.shape.group_error
+        if not errors.any():
+            return self._takeovers.unready(address, groups, ())
+        by_error = list(zip(groups, errors.tolist(), strict=True))
+        moved = [name for name, error in by_error if error in MOVING]
+        return self._takeovers.unready(address, [name for name, error in by_error if not error], moved)
 
     async def _ask(self, address: Address, fetch: _Fetch) -> wire.Offsets:
         how = self._how
@@ -365,12 +394,21 @@ class CommitReader:
 
 
 class _Answered(NamedTuple):
-    """One answer: to what, what was answered to the same the last time, and when it arrived."""
+    """One answer: to what, what was answered to the same the last time, and when it arrived.
+
+    ``unready`` has the groups that it may not have all of, and why (Takeovers.unready).
+    """
 
     fetch: _Fetch
     before: wire.Offsets | None
     answer: wire.Offsets
     at: float
+    unready: Mapping[str, int]
+
+    @property
+    def is_behind(self) -> bool:
+        """Return whether anything of it must not be believed."""
+        return Why.NEW_COORDINATOR in self.unready.values()
 
 
 class _Collected:
@@ -380,8 +418,8 @@ class _Collected:
         self.answered: list[_Answered] = []
         self.owner: dict[str, tuple[int, int]] = {}
         self.errors: dict[str, int] = {}
-        self.key: list[tuple[_Fetch, wire.Shape]] = []
-        """Fetch and shape of each answer that was looked at."""
+        self.key: list[tuple[_Fetch, wire.Shape, bool]] = []
+        """Fetch and shape of each answer that was looked at, and whether any of it was not to be believed."""
         self._last = None if last is None else (last.key, last.owner, last.errors)
 
     def failed(self, names: Iterable[str], why: int) -> None:
@@ -391,7 +429,7 @@ class _Collected:
     def moving(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> list[tuple[tuple[str, str], int]]:
         """Return the groups worth asking again: what and why, as Patience wants it."""
         unknown = self._unknown(poll, asked)
-        return [(("group", name), why) for name, why in unknown.items() if why in MOVING or why == Why.NO_COORDINATOR]
+        return [(("group", name), why) for name, why in unknown.items() if why in WORTH_ASKING_AGAIN]
 
     def commits(self, poll: Poll, asked: Mapping[str, Collection[int]]) -> Commits:
         """Return what was collected."""
@@ -415,8 +453,9 @@ class _Collected:
         first = len(self.key)
         if first == len(self.answered):
             return
-        self.key = [(each.fetch, each.answer.shape) for each in self.answered]
-        if first == 0 and self._last is not None and self.key == self._last[0]:
+        self.key = [(each.fetch, each.answer.shape, each.is_behind) for each in self.answered]
+        is_behind = any(is_behind for *_, is_behind in self.key)
+        if first == 0 and not is_behind and self._last is not None and self.key == self._last[0]:
             # The same answers about the same groups as in the cycle before: the same object says so.
             _, self.owner, errors = self._last
             self.errors = {**errors, **self.errors}
@@ -426,9 +465,14 @@ class _Collected:
             self._settle(number)
 
     def _settle(self, number: int) -> None:
-        fetch, _, answer, _ = self.answered[number]
+        fetch, answer, unready = (
+            self.answered[number].fetch,
+            self.answered[number].answer,
+            self.answered[number].unready,
+        )
         shape, asked = answer.shape, fetch.groups
-        if shape.groups == asked and not shape.group_error.any() and self.owner.keys().isdisjoint(asked):
+        is_behind = self.answered[number].is_behind
+        if not (is_behind or shape.group_error.any()) and shape.groups == asked and self.owner.keys().isdisjoint(asked):
             # All at once: this is how nearly every answer looks.
             self.owner.update(zip(asked, zip((number,) * len(asked), range(len(asked)), strict=True), strict=True))
             return
@@ -438,8 +482,8 @@ class _Collected:
                 continue
             wanted.remove(name)
             # An error counts only for groups that no other broker answered for.
-            if error:
-                self.errors[name] = error
+            if error or unready.get(name) == Why.NEW_COORDINATOR:
+                self.errors[name] = error or int(Why.NEW_COORDINATOR)
             elif name not in self.owner or self._is_empty(name):
                 self.owner[name] = (number, index)
         self.failed(wanted, Why.MALFORMED)

@@ -80,7 +80,7 @@ class Group:
 
     name: str
     nodes: tuple[int, ...]
-    """The brokers that listed it last, in this cycle or before."""
+    """The brokers that list it, or all of them while none does: one of these coordinates it."""
     protocol_type: str | None = None
     state: str | None = None
     type: str | None = None
@@ -185,6 +185,7 @@ class GroupKeeper:
         self._clock = clock
         self._answers: dict[int, tuple[tuple[bytes, int], tuple[int, tuple[wire.ListedGroup, ...]]]] = {}
         self._listed: Lists = {}
+        self._everybody: tuple[int, ...] = ()
         self._due: dict[str, None] = {}
         """Groups to be described (anew)."""
         self._beat_at = float("-inf")
@@ -207,7 +208,8 @@ class GroupKeeper:
         for node, answer in answers.items():
             if answer is not None and answer[0]:
                 poll.fail("broker", f"{node} ({cluster_map.brokers[node]})", answer[0], "ListGroups")
-        self._update({node: answer[1] for node, answer in answers.items() if answer is not None})
+        lists = {node: answer[1] for node, answer in answers.items() if answer is not None}
+        self._update(lists, tuple(cluster_map.brokers))
 
     async def describe(self, poll: Poll, cluster_map: ClusterMap) -> None:
         """Describe the groups that changed, and at each beat all of them, batched by coordinator.
@@ -253,10 +255,10 @@ class GroupKeeper:
             before = self._answers[node] = ((data, version), (error, taken))
         return before[1]
 
-    def _update(self, lists: Lists) -> None:
-        if self._is_unchanged(lists):
+    def _update(self, lists: Lists, brokers: tuple[int, ...]) -> None:
+        if self._is_unchanged(lists) and brokers == self._everybody:
             return
-        self._listed = lists
+        self._listed, self._everybody = lists, brokers
         self.version += 1
         nodes: dict[str, tuple[int, ...]] = {}
         for group in self.groups.values():
@@ -272,7 +274,8 @@ class GroupKeeper:
                 self.groups[name] = group
         for group in self.groups.values():
             if not group.listed:
-                group.state = None
+                # Gone, or its coordinator is away or another by now: whoever coordinates it can say which.
+                group.state, group.nodes = None, brokers
             self._plan(group)
 
     def _is_unchanged(self, lists: Lists) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from monitor.model import Bools, Int64s, Kind, PartitionColumns, PartitionLayout, PositionColumns, PositionLayout
 from monitor.observe.kafka.cluster import Brokers, MapKeeper, Patience, Poll, now
 from monitor.observe.kafka.commits import CommitReader, Commits, Joined, Memory
+from monitor.observe.kafka.takeover import Takeovers
 
 QUIET_SECONDS = 30.0
 """How old a commit of a resting group may be."""
@@ -38,10 +39,10 @@ Asked = Mapping[str, Collection[int]]
 class RestfulReader:
     """Reads the commits of all groups. ``is_incomplete`` while those of resting groups are as they were before."""
 
-    def __init__(self, brokers: Brokers, clock: Callable[[], float]) -> None:
+    def __init__(self, brokers: Brokers, clock: Callable[[], float], takeovers: Takeovers) -> None:
         memory = Memory()
-        self._active = CommitReader(brokers, clock, memory=memory)
-        self._resting = CommitReader(brokers, clock, memory=memory)
+        self._active = CommitReader(brokers, clock, memory=memory, takeovers=takeovers)
+        self._resting = CommitReader(brokers, clock, memory=memory, takeovers=takeovers)
         self._joined = Joined()
         self._names: frozenset[str] = frozenset()
         self._asked: Asked = {}

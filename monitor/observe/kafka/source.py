@@ -49,6 +49,7 @@ from monitor.observe.kafka.groups import Group, GroupKeeper
 from monitor.observe.kafka.positions import Plan, Sources, keep, used_partitions
 from monitor.observe.kafka.quiet import RestfulReader
 from monitor.observe.kafka.share import NOTHING, ShareReader
+from monitor.observe.kafka.takeover import Takeovers
 from monitor.observe.kafka.transport import KafkaTransport, Transport, addresses
 from monitor.observe.kafka.visibility import Visibility
 from monitor.observe.kafka.wire import Shape, Topic
@@ -82,7 +83,8 @@ class KafkaSource:
             self._brokers, addresses(cluster.bootstrap_servers), cluster.metadata_interval_seconds, cluster.topics
         )
         self._groups = GroupKeeper(self._brokers, cluster.describe_interval_seconds, cluster.groups.takes, clock)
-        self._commits = RestfulReader(self._brokers, clock)
+        self._takeovers = Takeovers(self._brokers)
+        self._commits = RestfulReader(self._brokers, clock, self._takeovers)
         self._shares = ShareReader(self._brokers, clock)
         self._share_offsets = NOTHING
         self._joined = Joined()
@@ -181,6 +183,7 @@ class KafkaSource:
             poll.down.update(dict.fromkeys(self._map.map.brokers, poll.unreachable))
         else:
             await self._map.note_silent(poll)
+        await self._takeovers.ask_all(poll, self._map.map, self._patience)
         await self._groups.list(poll, self._map.map, self._patience)
         roster = self._current_roster()
         commits = await self._commits.read(poll, self._map, self._patience, roster.asked, roster.states)

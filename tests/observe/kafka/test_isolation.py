@@ -104,6 +104,7 @@ async def test_a_cycle_without_time_left_asks_the_others_all_the_same(cluster, a
     observer = KafkaSource(Cluster(bootstrap_servers=cluster.bootstrap, **interval))
     try:
         await observer.observe()
+        await asyncio.sleep(0.02)  # descriptions are due again
         cluster.fail("ListOffsets", Delay(TIMEOUT / 10))
         cluster.fail(api, Hang(), broker=2)
         snapshot = await observer.observe()
