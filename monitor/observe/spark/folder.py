@@ -51,6 +51,9 @@ from monitor.settings import SparkCheckpoints
 HEAD = 2
 """Batches read at first where the whole history is for later: one, and the one before it for its rows."""
 
+NEIGHBOURS = 8
+"""Committed batches of which more is kept than they came to: the next ones are judged by these."""
+
 AT_ONCE = 20
 """More new batches than this are listed instead of asked for one by one."""
 
@@ -68,6 +71,7 @@ class Checkpoint:
         self.path = store.root + path
         self.name = (shown.name or "{folder}").replace("{folder}", path.rpartition("/")[2])
         self.query_id: str | None = None
+        self._id_stamp: object | None = None
         self.has_history = False
         self.looked_at = -math.inf
         self._store = store
@@ -86,7 +90,6 @@ class Checkpoint:
         self._new_from: int | None = None
         self._pinned: Mapping[str, str] = {}
         self._listed_at = -math.inf
-        self._id_stamp: object | None = None
         self._folder_stamps: list[object] = []
         self._file_stamps: object = (None, None)
         self._mode = SparkMode.MICRO_BATCH
@@ -206,8 +209,6 @@ class Checkpoint:
             plan, found = plan + 1, found + 1
         for number, content in commits.items():
             self._take_commit(number, content)
-        if found:
-            self._prune()
         return 0 < found <= AT_ONCE
 
     def _read_if_there(self, log: str, number: int) -> Content | None:
@@ -226,15 +227,14 @@ class Checkpoint:
             self.has_history = with_history
         newest = max(commits, default=-1)
         done = sorted(number for number in plans if number <= newest)[-(HISTORY + 1 if with_history else HEAD) :]
-        ahead = sorted(number for number in plans if number > newest)[-HISTORY:]
+        ahead = sorted(number for number in plans if number > newest)[-AT_ONCE:]
         wanted = [*done, *ahead]
         known = self._last_plan
         if newest < 0 or (known < 0 and 0 in wanted):
             self._read_initial()
-        new_commits = sorted(n for n in commits if n not in self._commits and n >= (done[0] if done else newest))
+        new_commits = sorted(n for n in commits if n > self._last_commit and n >= (done[0] if done else newest))
         self._take_all("commits", new_commits, commits, self._take_commit)
         self._take_all("offsets", [n for n in wanted if n > known], plans, self._take_plan)
-        self._prune()
         self._listed_at = now
 
     def _numbers(self, log: str) -> dict[int, float]:
@@ -268,11 +268,14 @@ class Checkpoint:
 
     def _take_plan(self, number: int, content: Content) -> None:
         file = self._parsed(f"{self._folder}/offsets/{number}", content, parse_offsets)
-        before = self._initial if number == 0 else self._sources.get(self._last_plan, {})
+        last = self._last_plan
+        before = self._initial if number == 0 else self._sources.get(last, {})
         planned_at = math.nan if file.batch_timestamp_ms is None else file.batch_timestamp_ms / 1000
         rows = input_rows(before, file.sources)
         self._plans[number] = Plan(planned_at, content.written_at, file.watermark, rows)
         self._sources[number] = file.sources
+        if last < self._last_commit:
+            self._sources.pop(last, None)  # history: what it came to is all that is wanted of it
         self._pinned, self._last_plan = file.pinned, number
         self._note(number)
 
@@ -285,17 +288,6 @@ class Checkpoint:
     def _note(self, number: int) -> None:
         self._built = None
         self._new_from = number if self._new_from is None else min(self._new_from, number)
-
-    def _prune(self) -> None:
-        """Keep the batches that count and what was planned beyond them, and the positions that are still needed."""
-        first, most = self._last_commit, HISTORY + 1
-        while len(self._commits) > most:
-            del self._commits[next(iter(self._commits))]
-        while len(self._plans) > most and (oldest := next(iter(self._plans))) < first:
-            del self._plans[oldest]
-            self._commits.pop(oldest, None)
-        for number in [each for each in self._sources if each < first and each != self._last_plan]:
-            del self._sources[number]
 
     def _read_initial(self) -> None:
         """Read where the sources started, once each: Spark makes the folder first, and the file later."""
@@ -364,6 +356,18 @@ class Checkpoint:
             return
         changed = batches_of(self._plans, self._commits, since=self._new_from)
         first = changed[0].batch_id if changed else self._new_from
-        kept = [each for each in self._batches if each.batch_id < first]
-        self._batches = [*kept, *changed][-HISTORY:]
+        while self._batches and self._batches[-1].batch_id >= first:
+            self._batches.pop()
+        self._batches = [*self._batches, *changed][-HISTORY:]
         self._new_from = None
+        self._prune()
+
+    def _prune(self) -> None:
+        """Keep of the files what the next batches are judged by: the newest committed, and what was planned beyond."""
+        first = self._last_commit
+        while len(self._commits) > NEIGHBOURS:
+            del self._commits[next(iter(self._commits))]
+        while len(self._plans) > NEIGHBOURS and (oldest := next(iter(self._plans))) < first:
+            del self._plans[oldest]
+        for number in [each for each in self._sources if each < first and each != self._last_plan]:
+            del self._sources[number]
