@@ -113,11 +113,12 @@ NOW = Row(
         stat(
             "Caught up in",
             "How long until nothing is left to read, if the last ten minutes go on: records to read by how fast they "
-            "become fewer. Not falling: at this rate it never catches up, or there is nothing to read.",
-            Query(f"max(\n  {CHOSEN(LAG_RECORDS)}\n  / (-{_growth} > 0)\n)"),
+            "become fewer. A dash: they do not become fewer, or the age is below a tenth of the objective and there is "
+            "nothing to be caught up with.",
+            Query(f"max(\n  {CHOSEN(LAG_RECORDS)}\n  / (-{_growth} > 0)\n  and {CHOSEN.of_objective} > 0.1\n)"),
             unit="s",
             width=3,
-            no_value="not falling",
+            no_value="–",
         ),
         stat(
             "Records lost",
@@ -288,6 +289,7 @@ PARTITIONS_ROW = Row(
 )
 
 _about_it = alerts(NO_WATCHDOG, *CHOSEN.matchers)
+_over_objective = alerts(equals("alertname", "StreamgaugeConsumerOverObjective"), *CHOSEN.matchers)
 _about_its_cluster = alerts(NO_WATCHDOG, equals("cluster", "$cluster"), equals("consumer", ""))
 
 CONSUMER_BOARD = Board(
@@ -296,7 +298,8 @@ CONSUMER_BOARD = Board(
     "One reader of a Kafka cluster: how late, since when, whether it gets better, and where.",
     frame.consumer_choices(one=True),
     (
-        frame.firing(_about_it),
+        frame.beginning(_about_it),
+        frame.firing("Over its objective", _over_objective),
         frame.beginning(_about_its_cluster, "Alerts about the cluster"),
         frame.findings(CHOSEN),
         frame.rebalances(CHOSEN),

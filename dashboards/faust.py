@@ -314,6 +314,8 @@ WORKERS = Row(
     ),
 )
 
+_its_alerts = alerts(NO_WATCHDOG, *CHOSEN.matchers)
+
 FAUST_BOARD = Board(
     frame.FAUST,
     "Streaming Faust apps",
@@ -323,7 +325,7 @@ FAUST_BOARD = Board(
         frame.choices("consumer", "App", FAUST_UP, matches("cluster", "$cluster")),
     ),
     (
-        frame.beginning(alerts(NO_WATCHDOG, *(matches(label, f"${label}") for label in ("cluster", "consumer")))),
+        frame.beginning(_its_alerts, among=f"{on(CONSUMER)}\n{_apps}"),
         frame.restarted_workers(CHOSEN, STARTED_AT),
     ),
     (NOW, APPS, AGENTS, WORKERS),

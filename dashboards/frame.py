@@ -40,19 +40,27 @@ def consumer_choices(kind: str | None = None, *, one: bool = False) -> tuple[Var
 # --- marks -------------------------------------------------------------------------------------------
 
 
-def firing(alert: str) -> Annotation:
-    """Return marks for as long as an alert fires: for a board about one thing, which has few of them."""
-    return _alerts("Alerts", alert)
+def firing(name: str, alert: str) -> Annotation:
+    """Return marks for as long as an alert fires: for one that explains a chart, for many of them would cover it."""
+    return _alerts(name, alert)
 
 
-def beginning(alert: str, name: str = "Alerts") -> Annotation:
-    """Return marks where an alert begins: for many things, some of which are always in alarm."""
-    return _alerts(name, f"{alert}\nunless\n{alert} offset 1m")
+def beginning(alert: str, name: str = "Alerts", among: str | None = None) -> Annotation:
+    """Return marks where an alert begins: for many things, some of which are always in alarm.
+
+    ``among``: of these things only, as the right side of ``and``.
+    """
+    narrowed = "" if among is None else f"\nand {among}"
+    return _alerts(name, f"{alert}\nunless\n{alert} offset 1m{narrowed}")
 
 
-def beginning_among(*labels: str) -> Annotation:
-    """Return marks where an alert begins that is about what is chosen, or about nothing narrower."""
-    return beginning(alerts(NO_WATCHDOG, *(matches(label, f"|${label}") for label in labels)))
+def beginning_among(*labels: str, kind: str | None = None) -> Annotation:
+    """Return marks where an alert begins that is about what is chosen, or about nothing narrower.
+
+    ``kind``: of alerts about consumers only those about this kind.
+    """
+    of_kind = [matches("kind", f"|{kind}")] if kind else []
+    return beginning(alerts(NO_WATCHDOG, *of_kind, *(matches(label, f"|${label}") for label in labels)))
 
 
 def _alerts(name: str, expression: str) -> Annotation:

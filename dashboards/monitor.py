@@ -40,7 +40,7 @@ OF_INTERVAL = (Step(None, "green"), Step(0.5, "yellow"), Step(1, "red"))
 """The share of its interval that a look takes: above 1 looks start late."""
 
 _IN_JOB = matches("job", "$job")
-_since_success = f"time() - {by('max', SOURCE, CHOSEN(LAST_SUCCESS))}"
+_since_success = CHOSEN.since(LAST_SUCCESS, SOURCE)
 _of_interval = by("max", SOURCE, f"{CHOSEN(LOOK_SECONDS)} / {CHOSEN(INTERVAL_SECONDS)}")
 _about_monitoring = alerts(NO_WATCHDOG, equals("consumer", ""), matches("cluster", "|$cluster"))
 
@@ -66,11 +66,12 @@ NOW = Row(
         ),
         stat(
             "Since a complete look",
-            "How many of its intervals ago a source was looked at completely, the longest: 1 to 2 is usual.",
-            Query(f"max(\n({_since_success})\n/ {by('max', SOURCE, CHOSEN(INTERVAL_SECONDS))}\n)"),
+            "How many of its intervals ago a source was looked at completely when Prometheus asked the monitor, the "
+            "longest: up to 1 is usual.",
+            Query(f"max(\n{_since_success}\n/ {by('max', SOURCE, CHOSEN(INTERVAL_SECONDS))}\n)"),
             unit="none",
             width=3,
-            steps=(Step(None, "green"), Step(3, "yellow"), Step(6, "red")),
+            steps=(Step(None, "green"), Step(2, "yellow"), Step(6, "red")),
             decimals=1,
         ),
         stat(
@@ -138,7 +139,8 @@ LOOKS = Row(
         ),
         lines(
             "Since the last complete look",
-            "Time since everybody who had to be asked answered. Numbers cannot be younger than that.",
+            "Time since everybody who had to be asked answered, when Prometheus asked the monitor. Numbers cannot be "
+            "younger than that.",
             Query(_since_success, "{{cluster}} {{source}}"),
             unit=unit_of(LAST_SUCCESS),
         ),
@@ -223,11 +225,9 @@ ANSWERS = Row(
         lines(
             "Files and sockets",
             "Open files and sockets of the monitor: a few for each broker. A line that only rises is a leak.",
-            Query(_of_job("process_open_fds"), "{{instance}} open"),
-            Query(_of_job("process_max_fds"), "{{instance}} allowed"),
+            Query(_of_job("process_open_fds"), "{{instance}}"),
             unit="short",
             width=8,
-            overrides=(Override("byRegexp", "/ allowed$/", {**DASHED, "custom.axisPlacement": "right"}),),
         ),
         lines(
             "Up for",

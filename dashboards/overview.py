@@ -262,8 +262,9 @@ MONITOR = Row(
     (
         lines(
             "Since the last complete look",
-            "Time since everybody who had to be asked answered. Numbers cannot be younger than that.",
-            Query(f"time() - {by('max', SOURCE, CHOSEN(LAST_SUCCESS))}", "{{cluster}} {{source}}"),
+            "Time since everybody who had to be asked answered, when Prometheus asked the monitor. Numbers cannot be "
+            "younger than that.",
+            Query(CHOSEN.since(LAST_SUCCESS, SOURCE), "{{cluster}} {{source}}"),
             unit=unit_of(LAST_SUCCESS),
             links=(frame.TO_MONITOR,),
         ),

@@ -360,7 +360,7 @@ GAUGE_OF_OBJECTIVE: Mapping[str, Any] = {
 """How a share of an objective is shown in a table."""
 
 RED_ABOVE_ZERO: Mapping[str, Any] = {
-    "thresholds": thresholds(GOOD_IS_ZERO),
+    "thresholds": thresholds((Step(None, "green"), Step(0.000001, "red"))),  # rates are small numbers
     "custom.cellOptions": {"type": "color-text"},
 }
 

@@ -43,7 +43,6 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "process_cpu_seconds_total": (),
     "process_resident_memory_bytes": (),
     "process_open_fds": (),
-    "process_max_fds": (),
     "process_start_time_seconds": (),
 }
 """Names that the catalogue does not have, with the labels that boards use of them."""
@@ -106,6 +105,10 @@ class Chosen:
     def busiest(self, name: str, labels: tuple[str, ...]) -> str:
         """Return the growth a second of the WORST series that grew most in the range shown."""
         return worst(by("sum", labels, self.rate(name)), f"increase({self(name)}[$__range] @ end())", labels)
+
+    def since(self, name: str, labels: tuple[str, ...]) -> str:
+        """Return how long ago a moment was when it was scraped: how seldom Prometheus scrapes is no part of it."""
+        return by("min", labels, f"timestamp({self(name)}) - {self(name)}")
 
     @property
     def of_objective(self) -> str:

@@ -214,6 +214,6 @@ SPARK_BOARD = Board(
     "Streaming Spark queries",
     "Do the Spark queries keep the rhythm of their trigger, and if not, where does it stick?",
     frame.consumer_choices(Kind.SPARK),
-    (frame.beginning_among("cluster", "consumer"), frame.findings(CHOSEN)),
+    (frame.beginning_among("cluster", "consumer", kind=Kind.SPARK), frame.findings(CHOSEN)),
     (NOW, QUERIES, BATCH_ROW),
 )

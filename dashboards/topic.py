@@ -266,7 +266,7 @@ TOPIC_BOARD = Board(
         frame.choices("partition", "Partition", LOG_END, _in_cluster, equals("topic", "$topic")),
     ),
     (
-        frame.firing(alerts(NO_WATCHDOG, _in_cluster, equals("topic", "$topic"))),
+        frame.firing("Alerts", alerts(NO_WATCHDOG, _in_cluster, equals("topic", "$topic"))),
         frame.beginning(
             alerts(NO_WATCHDOG, _in_cluster, equals("topic", ""), equals("consumer", "")), "Alerts about the cluster"
         ),

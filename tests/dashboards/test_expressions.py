@@ -46,7 +46,6 @@ FOREIGN = {
     "process_cpu_seconds_total": set(),
     "process_resident_memory_bytes": set(),
     "process_open_fds": set(),
-    "process_max_fds": set(),
     "process_start_time_seconds": set(),
 }
 """What Prometheus writes itself, and what its client library tells of a process: with the labels they have."""
@@ -180,3 +179,11 @@ def test_every_metric_is_used_or_listed():
 
     assert everything == used | LOOKED_UP
     assert set() == used & LOOKED_UP
+
+
+def test_alerts_that_boards_name_exist():
+    """A mark for one alert is about an alert that there is."""
+    named = {name for mark in MARKS for name in re.findall(r'alertname="(\w+)"', mark.values[0])}
+
+    assert named
+    assert named <= {rule.name for rule in ALL_RULES}

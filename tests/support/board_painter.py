@@ -294,6 +294,8 @@ class Painter:
         unseen = organize["excludeByName"]
         columns = {name: heading for name, heading in organize["renameByName"].items() if not unseen.get(name)}
         rows = self._rows(panel)
+        there = set().union(*rows)
+        columns = {name: heading for name, heading in columns.items() if name in there}
         by = next(key for key, name in columns.items() if name == panel["options"]["sortBy"][0]["displayName"])
         ordered = sorted(rows, key=lambda row: -row.get(by, -1))[: int(height / 22) - 1]
         head = "".join(f"<th>{html.escape(heading)}" for heading in columns.values())
@@ -306,7 +308,8 @@ class Painter:
     def _rows(self, panel: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Merge the answers: a row for each combination of the labels that all of them have."""
         answers = [(f"Value #{target['refId']}", series) for target, series in self._answers(panel)]
-        shared = set.intersection(*(set(each["metric"]) for _, series in answers for each in series))
+        labels = [set(each["metric"]) for _, series in answers for each in series]
+        shared = set.intersection(*labels) if labels else set()
         rows: dict[tuple[str, ...], dict[str, Any]] = {}
         for name, series in answers:
             for each in series:

@@ -129,14 +129,14 @@ def photograph(painter: Painter, path: Path) -> None:
              f"--window-size={WIDTH + 12},{painter.height}", f"--user-data-dir={folder}/profile", page.as_uri()],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
-    subprocess.run(["pngquant", "--force", "--strip", "--output", path, "32", path], check=True)
+    subprocess.run(["pngquant", "--force", "--strip", "--output", path, "64", path], check=True)
     print(f"{path}: {path.stat().st_size / 1024:.0f} KB")
 
 
-def draw_what_runs(out: Path, address: str, minutes: float, names: Sequence[str], choices: Sequence[str]) -> None:
-    """Draw boards from a Prometheus that runs, up to now."""
+def draw_what_runs(out: Path, source: Source, names: Sequence[str], choices: Sequence[str]) -> None:
+    """Draw boards from a Prometheus that runs."""
     chosen: dict[str, Choice] = dict(each.split("=", 1) for each in choices)
-    draw(out, Source(address, time.time(), minutes * 60, "30s"), names, dict.fromkeys(names, chosen))
+    draw(out, source, names, dict.fromkeys(names, chosen))
 
 
 def draw_what_is_played(out: Path, names: Sequence[str]) -> None:
@@ -164,11 +164,13 @@ def main() -> None:
     arguments.add_argument("boards", nargs="*", default=[board.uid.removeprefix("streamgauge-") for board in BOARDS])
     arguments.add_argument("--of", metavar="URL", help="a Prometheus that runs")
     arguments.add_argument("--minutes", type=float, default=10, help="how far back, with --of")
+    arguments.add_argument("--until", type=float, default=time.time(), help="seconds since the epoch, with --of")
     arguments.add_argument("--choose", metavar="NAME=VALUE", action="append", default=[], help="with --of")
     given = arguments.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.of:
-        draw_what_runs(given.out, given.of, given.minutes, given.boards, given.choose)
+        source = Source(given.of, given.until, given.minutes * 60, "30s")
+        draw_what_runs(given.out, source, given.boards, given.choose)
     else:
         draw_what_is_played(given.out, given.boards)
 
