@@ -14,7 +14,6 @@ It does not know permissions, organisations, or anything that is not asked of it
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import threading
@@ -135,17 +134,18 @@ class FakeGrafana:
                 faults.away -= 1
                 return Reply(502, b"<html><body>Bad Gateway</body></html>", "text/html")
             status, content = self._answer(request)
+            body = b"" if content is None else json.dumps(content).encode()
         if faults.after:
             faults.after(request)
         if faults.lose_answers and request.method != "GET":
             faults.lose_answers -= 1
             raise UnansweredError(request, self._url, "the connection was closed")
-        return Reply(status, b"" if content is None else json.dumps(content).encode())
+        return Reply(status, body)
 
     def _answer(self, request: Request) -> Answer:
         parts = urlsplit(request.path)
         query = parse_qsl(parts.query)
-        body = copy.deepcopy(request.body)
+        body = json.loads(json.dumps(request.body))  # ours from here on
         if request.method == "DELETE" and self.faults.deletes_conflict:
             return 409, {"message": "Operation cannot be fulfilled: requested RV does not match current RV"}
         for method, pattern, handler in self._routes:
@@ -154,10 +154,10 @@ class FakeGrafana:
                 named = [unquote(each) for each in found.groups()]
                 given: list[Any] = [*named, *([body or {}] if method in {"POST", "PUT"} else [])]
                 try:
-                    status, content = handler(*given, query) if handler in self._queried else handler(*given)
+                    answer: Answer = handler(*given, query) if handler in self._queried else handler(*given)
                 except Refusal as refusal:
                     return refusal.answer
-                return status, copy.deepcopy(content)
+                return answer
         return 404, {"message": "Not found"}
 
     def _legacy_routes(self) -> Iterator[tuple[str, str, Handler]]:

@@ -301,7 +301,7 @@ class Provisioner:
                 version = shelf.put(item, mark, live)
                 if self._is_settled(item, mark, version):
                     return _with_history(first, live, version)
-            except (ChangedError, UnansweredError, FaultError) as exc:
+            except (ChangedError, NotFoundError, UnansweredError, FaultError) as exc:
                 failure = exc
         if failure is not None:
             raise failure

@@ -27,7 +27,7 @@ def place(request):
     real = at.real_place()
     yield real
     real.provisioner()[0].destroy(force=True, say=lambda step: None)
-    for uid in ("theirs", "streamgauge-theirs", "streamgauge-copy"):
+    for uid in (at.ONE, "theirs", "streamgauge-theirs", "streamgauge-copy"):
         if real.people.find("api", "dashboards", "uid", uid):
             real.people.write("DELETE", "api", "dashboards", "uid", uid)
     real.provisioner()[0].destroy(force=True, say=lambda step: None)
@@ -553,6 +553,25 @@ def test_an_edit_between_reading_and_writing_is_not_written_over(profile):
 
     assert [(Action.CONFLICT, at.ONE)] == [pair for pair in at.pending(left) if pair[0] is Action.CONFLICT]
     assert "Mine" == place.people.get("api", "dashboards", "uid", at.ONE)["dashboard"]["panels"][0]["title"]
+
+
+@pytest.mark.parametrize("uid", [at.DATASOURCE, at.SLACK, at.ONE], ids=["data source", "contact point", "board"])
+def test_what_disappears_between_reading_and_writing_is_made_again(modern, uid):
+    """Somebody deletes it at that very moment: it is missing then, and what is missing is created."""
+    modern.apply(modern.wanted())
+    wanted = modern.wanted(change="2")
+
+    def delete_first(request):
+        if request.method in {"PUT", "POST"} and uid in f"{request.path} {request.body}":
+            modern.fake.faults.before = None
+            for each in (modern.fake.datasources, modern.fake.points, modern.fake.boards):
+                each.pop(uid, None)
+
+    modern.fake.faults.before = delete_first
+    modern.apply(wanted)
+
+    assert None is modern.fake.faults.before
+    assert [] == at.pending(modern.plan(wanted))
 
 
 def test_a_save_that_the_server_let_both_through_is_said():
