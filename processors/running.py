@@ -346,7 +346,8 @@ class Part:
         topic = self.job.rekeyed or ""
         coded = _guarded("key_by", to_json, value)
         sent_as = _guarded("key_by", key.encode)  # JSON can say texts that are none
-        return Output(topic, sent_as, coded, (*kept, (ORIGIN, origin)), record.timestamp, source=record.partition)
+        headers = (*kept, (ORIGIN, origin))
+        return _sendable("key_by", Output(topic, sent_as, coded, headers, record.timestamp, source=record.partition))
 
     def _event_time(self, window: Window, value: Any, record: Record) -> float:
         if window.at is None:

@@ -32,6 +32,8 @@ RATE = 3000.0
 SENSORS = 400
 WORKERS = 3
 MINUTES = 20
+CALM_SECONDS = 60
+"""How long nothing more may come before results that are not there are missing."""
 
 OWN_JOB = '''
 import os
@@ -263,14 +265,16 @@ def test_results_are_those_of_a_plain_loop_while_workers_are_killed(kafka, tmp_p
         actions = unrest(fleet, produced, results, chance)
         truth = expected(produced.values)
         (tmp_path / "own_job.py").write_text(text.replace("(0.02, 0.02)", "(0, 0)"))
-        while (
-            len(results.found) < len(truth)
-            or committed(kafka.bootstrap, f"{topic}-job", topic, PARTITIONS) != produced.sent
-        ):
+        calm = time.monotonic()  # since when all is committed and nothing more comes
+        while len(results.found) < len(truth) and time.monotonic() - calm < CALM_SECONDS:
             assert time.monotonic() < deadline, f"{len(results.found)} of {len(truth)} results"
             while fleet.reap() < WORKERS:
                 fleet.start()
+            before = len(results.found)
             results.read(2)
+            sent = committed(kafka.bootstrap, f"{topic}-job", topic, PARTITIONS)
+            if before != len(results.found) or sent != produced.sent:
+                calm = time.monotonic()
         fleet.end(signal.SIGTERM)
         results.read(3)
     finally:
@@ -282,7 +286,10 @@ def test_results_are_those_of_a_plain_loop_while_workers_are_killed(kafka, tmp_p
         f"{dict(actions)}; workers ended {dict(fleet.ended)}"
     )
 
+    missing = sorted(truth.keys() - results.found.keys(), key=lambda where: where[1])
+    assert [] == missing[:10]
     assert truth == results.found
+    assert produced.sent == committed(kafka.bootstrap, f"{topic}-job", topic, PARTITIONS)
     assert 0 == results.partial
     assert 0 == count_in(kafka.bootstrap, f"{topic}-late")
     assert 0 == count_in(kafka.bootstrap, f"{topic}-dlq")
