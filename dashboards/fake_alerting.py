@@ -91,7 +91,8 @@ class _Alerting:
             return 404, {"message": "contact point not found"}
         others = [each for each in self._fake.points.values() if each["name"] == stored["name"] and each is not stored]
         if not others and stored["name"] in self._used():
-            return 409, {"message": "contact point is currently used by a notification policy or alert rule"}
+            text = "contact point is currently used by a notification policy or alert rule"
+            return self._fake.faults.point_in_use_status, {"message": text}
         del self._fake.points[uid]
         return 202, {"message": "contactpoint deleted"}
 
@@ -117,7 +118,8 @@ class _Alerting:
 
     def _used(self) -> set[str]:
         rules = (rule for group in self._fake.groups.values() for rule in group["rules"])
-        return {rule["notification_settings"]["receiver"] for rule in rules if rule.get("notification_settings")}
+        named = {rule["notification_settings"]["receiver"] for rule in rules if rule.get("notification_settings")}
+        return named | self._fake.policy_receivers
 
     # --- rules ----------------------------------------------------------------------------------------
 

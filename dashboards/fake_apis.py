@@ -5,6 +5,7 @@ From sources, upstream's tests and documentation; never held against a running s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ def routes(fake: FakeGrafana) -> Iterator[tuple[str, str, Handler]]:
     apis = _Apis(fake)
     yield "GET", "/apis", apis.list_groups
     for kind in ("dashboard", "folder"):
-        base = f"/apis/{kind}.grafana.app/([^/]+)/namespaces/default/{kind}s"
+        base = f"/apis/{kind}.grafana.app/([^/]+)/namespaces/{re.escape(fake.faults.namespace)}/{kind}s"
         yield "GET", base, getattr(apis, f"list_{kind}s")
         yield "GET", f"{base}/([^/]+)", getattr(apis, f"get_{kind}")
         yield "POST", base, getattr(apis, f"create_{kind}")
@@ -136,7 +137,6 @@ def _board(stored: Json, version: str) -> Json:
         "apiVersion": f"dashboard.grafana.app/{version}",
         "metadata": {
             "name": model["uid"],
-            "namespace": "default",
             "uid": f"object-{model['id']}",
             "resourceVersion": str(model["version"]),
             "generation": model["version"],
@@ -154,7 +154,6 @@ def _folder_object(stored: Json, version: str) -> Json:
         "apiVersion": f"folder.grafana.app/{version}",
         "metadata": {
             "name": stored["uid"],
-            "namespace": "default",
             "resourceVersion": str(stored["version"]),
             "generation": stored["version"],
             "labels": {"grafana.app/deprecatedInternalID": str(stored["id"])},

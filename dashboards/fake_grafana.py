@@ -64,10 +64,14 @@ class Faults:
     """What says that a folder's uid is taken: 412, in the newest versions 409."""
     point_exists_status: int = 500
     """What says that a contact point's uid is taken: 500, later 409."""
+    point_in_use_status: int = 409
+    """What says that a contact point is still named by a policy or a rule: 409, before that 500."""
     v2_boards: set[str] = field(default_factory=set)
     """Boards (uids) that somebody saved in the form of version 2."""
     legacy_is_gone: bool = False
     """The endpoints for boards and folders below /api are away, as it is announced (said before it is made)."""
+    namespace: str = "default"
+    """Where objects below /apis are: that of the first organisation, org-2, or stacks-7 (said before it is made)."""
     groups: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("dashboard.grafana.app", ("v2", "v1", "v1beta1", "v0alpha1")),
         ("folder.grafana.app", ("v1", "v1beta1")),
@@ -103,6 +107,7 @@ class FakeGrafana:
         self.datasources: dict[str, Json] = {}
         self.boards: dict[str, Json] = {}
         self.points: dict[str, Json] = {}
+        self.policy_receivers: set[str] = set()
         self.groups: dict[tuple[str, str], Json] = {}
         self._routes = [*self._legacy_routes(), *(self._modern_routes() if self.is_modern else ())]
 
@@ -193,6 +198,7 @@ class FakeGrafana:
         from dashboards.fake_apis import routes as apis_routes  # noqa: PLC0415 - they build on this module
 
         yield "PUT", "/api/datasources/uid/([^/]+)", self._update_datasource
+        yield "GET", "/api/frontend/settings", lambda: (200, {"namespace": self.faults.namespace})
         yield from alerting_routes(self)
         yield from apis_routes(self)
 

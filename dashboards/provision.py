@@ -350,8 +350,9 @@ class Provisioner:
                 continue
             except (ChangedError, UnansweredError, FaultError) as exc:
                 failure = exc
-        if isinstance(failure, ChangedError):
-            # It is in use, or Grafana refuses every deletion (13.1.3 does): the others are none the worse for that.
+        if isinstance(failure, ChangedError | FaultError):
+            # It is in use (older versions say 500), or Grafana refuses every deletion (13.1.3 does): the others are
+            # none the worse for that.
             return replace(step, action=Action.SPARED, reason=str(failure))
         if failure is not None:
             raise failure

@@ -415,6 +415,23 @@ def test_deletions_that_are_refused_are_reported(modern):
     assert [(Action.DELETE, at.TWO)] == at.pending(modern.plan(wanted))
 
 
+@pytest.mark.parametrize("status", [409, 500])
+def test_a_contact_point_that_a_policy_uses_stays(modern, status):
+    """Grafana refuses to delete it; that is said, and everything else goes."""
+    modern.apply(modern.wanted())
+    modern.fake.policy_receivers.add("streamgauge-critical")
+    modern.fake.faults.point_in_use_status = status
+
+    done = modern.provisioner()[0].destroy(say=lambda step: None)
+
+    (spared,) = (step for step in done if step.action is Action.SPARED)
+    assert (True, True) == (
+        spared.uid in modern.fake.points,
+        "currently used by a notification policy" in spared.reason,
+    )
+    assert (1, {}, {}) == (len(modern.fake.points), modern.fake.boards, modern.fake.folders)
+
+
 @pytest.mark.parametrize("statuses", [(412, 500), (409, 409)], ids=["12.0", "13"])
 def test_versions_say_differently_that_something_exists(statuses):
     """Whatever status says so, what is there decides."""

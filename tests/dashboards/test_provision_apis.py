@@ -56,6 +56,16 @@ def test_only_the_newer_endpoints_are_used_for_boards_and_folders(place):
     assert [] == [path for _, path in sent.writes if path.startswith(("/api/folders", "/api/dashboards"))]
 
 
+def test_another_organisation_has_a_namespace_of_its_own():
+    """Grafana says which; objects of the first organisation are not looked at."""
+    place = at.fake_place(Profile.MODERN, Faults(legacy_is_gone=True, namespace="org-2"))
+
+    place.apply(place.wanted())
+
+    assert [] == at.pending(place.plan(place.wanted()))
+    assert {at.ONE, at.TWO} == set(place.fake.boards)
+
+
 def test_what_somebody_changed_is_seen_left_and_forced(place):
     """Drift, conflict and force are as they are below /api."""
     wanted = place.wanted()
