@@ -114,7 +114,14 @@ class FaceTransport:
 
 
 def connect(settings: GrafanaSettings) -> Grafana:
-    """Return the Grafana of the settings; nothing is asked yet."""
+    """Return the Grafana of the settings; nothing is asked yet.
+
+    Raises:
+        UsageError: there is no log-in, or no file with certificates.
+    """
+    if settings.ca_file is not None and not settings.ca_file.is_file():
+        msg = f"grafana.ca_file: there is no file {settings.ca_file}: check the path"
+        raise UsageError(msg)
     parts = urlsplit(settings.url)
     host = parts.hostname or ""
     prefix = parts.path.strip("/")
@@ -226,20 +233,23 @@ _ERRORS: Mapping[int, type[GrafanaError]] = {
 def text_of(content: object) -> str:
     """Return what an error's body says: ``message`` of an object, of each object of an array, or the text itself."""
     match content:
-        case None:
-            return "no explanation"
         case {"message": str() as message} if message:
-            return message
+            return _shortened(message)
         case list():
             return "; ".join(text_of(each) for each in content)
         case str():
-            shown = " ".join(re.sub(r"<[^>]*>", " ", content).split())
-            return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+            return _shortened(re.sub(r"<[^>]*>", " ", content))
         case _:
             return "no explanation"
 
 
-_SHOWN = 200
+def _shortened(text: str) -> str:
+    """Return a text that fits into a line, without what could hurt a terminal."""
+    words = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
+    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
+
+
+_SHOWN = 300
 
 
 # --- asking ------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def grafana_settings(
     from monitor.settings import Grafana
 
     fields = {name: getattr(said, name) for name in said.model_fields_set} if said else {}
-    if grafana_url and grafana_url != fields.get("url"):
+    if grafana_url and grafana_url.rstrip("/") != fields.get("url", "").rstrip("/"):
         fields = {name: value for name, value in fields.items() if name not in {"token", "username", "password"}}
     url = grafana_url or fields.get("url") or environ.get("GRAFANA_URL")
     if not url:

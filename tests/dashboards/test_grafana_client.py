@@ -1,10 +1,12 @@
 """Asking Grafana: what its answers mean, what is asked again, and what its errors look like to a person."""
 
+import ssl
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import trustme
 from grafana_api.grafana_face import GrafanaFace
 
 from dashboards.fake_grafana import FakeGrafana, Profile
@@ -78,6 +80,12 @@ REQUIRED = b'[{"fieldNames":["Type"],"classification":"RequiredError","message":
     ("reply", "error", "text"),
     [
         pytest.param(Reply(400, b'{"message":"uid too long"}'), RefusedError, "400 uid too long", id="an object"),
+        pytest.param(
+            Reply(400, b'{"message":"a\\u001b[31m\\nb"}'), RefusedError, "400 a [31m b", id="a terminal's control"
+        ),
+        pytest.param(
+            Reply(400, b'{"message":"%s"}' % (b"x" * 999)), RefusedError, f"400 {'x' * 300}…", id="a long text"
+        ),
         pytest.param(Reply(422, REQUIRED), RefusedError, "422 Required; No", id="an array"),
         pytest.param(Reply(500), FaultError, "500 no explanation", id="nothing"),
         pytest.param(Reply(500, b'{"error":1}'), FaultError, "500 no explanation", id="no message"),
@@ -212,8 +220,8 @@ def test_a_face_of_ones_own_is_as_good():
 
 
 @contextmanager
-def answering(answer):
-    """A server of one handler: ``answer`` gets the handler."""
+def answering(answer, tls=None):
+    """A server of one handler: ``answer`` gets the handler; ``tls`` is its side's context."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -223,9 +231,12 @@ def answering(answer):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            server.handle_error = lambda *_: None  # a client that refuses the certificate hangs up
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
 
@@ -265,6 +276,25 @@ def test_a_sub_path_and_an_organisation_are_part_of_every_request():
     assert [("/grafana/api/folders", "7", f"Bearer {TOKEN}"), ("/grafana/apis", "7", f"Bearer {TOKEN}")] == asked
 
 
+def test_a_certificate_counts_by_the_authority_that_is_named(tmp_path):
+    """With ``ca_file`` a private authority is trusted; without, its certificate is refused, and that is said."""
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"[]")
+
+    with answering(answer, tls) as url:
+        assert [] == connect(settings(url, ca_file=tmp_path / "ca.pem")).get("api", "folders")
+        with pytest.raises(UnansweredError, match="the certificate or the TLS handshake was refused"):
+            connect(settings(url)).write("POST", "api", "folders", body={})
+
+
 def test_nobody_there_is_said_in_a_line():
     """The address, and why; no stack of causes."""
     with serve(FakeGrafana()) as url:
@@ -280,3 +310,5 @@ def test_without_a_log_in_it_says_where_one_may_come_from():
     """Grafana without a log-in is not asked at all."""
     with pytest.raises(UsageError, match="set GRAFANA_TOKEN"):
         connect(settings("http://x", token=None))
+    with pytest.raises(UsageError, match=r"no file /no/such\.pem: check the path"):
+        connect(settings("http://x", ca_file="/no/such.pem"))

@@ -243,7 +243,7 @@ SAID = GrafanaSettings(url="http://said", token=TOKEN, org_id=3)
         ),
         pytest.param(None, "http://o", {"GRAFANA_TOKEN": "e"}, ("http://o", "e", None), id="option"),
         pytest.param(SAID, "http://o", {}, ("http://o", None, 3), id="elsewhere the settings' token is not sent"),
-        pytest.param(SAID, "http://said", {}, ("http://said", TOKEN, 3), id="the same address again"),
+        pytest.param(SAID, "http://said/", {}, ("http://said/", TOKEN, 3), id="the same address again"),
     ],
 )
 def test_where_grafana_is(said, option, environ, expected):
