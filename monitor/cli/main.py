@@ -28,6 +28,7 @@ COMMANDS = {
     "demo": ("monitor.cli.demo:demo", "Start a real pipeline and show its true lag."),
     "sandbox": ("monitor.cli.sandbox:sandbox", "Start a real Kafka on this machine, for trying things out."),
     "worker": ("monitor.cli.worker:worker", "Run a Faust stream processor."),
+    "spark": ("monitor.cli.spark:spark", "Run Spark jobs."),
     "dlq": ("monitor.cli.dlq:dlq", "List and replay the dead letters that processors set aside."),
     "alerts": ("monitor.cli.alerts:alerts", "Render, check and test the alert rules, and apply them to Grafana."),
     "dashboards": ("monitor.cli.dashboards:dashboards", "Render the Grafana boards and apply them."),

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ from monitor.sandbox import jars
 from monitor.sandbox.java import QUICK, find_java
 from monitor.settings import Cluster, SparkCheckpoints, SparkEvents
 from processors.agents import reading
-from processors.spark.jobs import readings_average
+from processors.examples import average_temperature, edge, enrichment, error_codes, word_count
+from processors.memory import Memory
+from processors.spark.jobs import common, readings_average
 
 pytestmark = pytest.mark.integration
 
@@ -149,6 +152,108 @@ async def test_a_job_that_tells_is_seen_by_its_listener(spark, kafka, tmp_path):
     assert progress.items() <= durations.items()
     assert set(wanted) == set(seen.reported)
     assert all({"addBatch", "walCommit", "commitOffsets"} <= each.phases.keys() for each in told_only.batches)
+
+
+CHANCE = random.Random(5)
+SPREAD = [T0 + number * 0.9 for number in range(500)]
+LINES = ["The sea, the sea", "", "¿Qué? the END", "sea 42", "a-b a_b", "naïve Ærø ½"]
+RECORDS = {
+    "word-count": (word_count, [
+        *((at, None, CHANCE.choice(LINES).encode()) for at in SPREAD), (T0, None, b"\xff\xfe"),
+    ]),
+    "average-temperature": (average_temperature, [
+        *((at, sensor, encoded(sensor, temperature, at)) for sensor, temperature, at in readings(4, 500, T0, 450)),
+        *((T0, "bad", value) for value in BAD + IMPOSSIBLE),
+    ]),
+    "error-codes": (error_codes, [
+        *(
+            (at, None, json.dumps(
+                {"service": CHANCE.choice("ab"), "code": CHANCE.choice((200, 399, 400, 404, 503)), "at": at}
+            ).encode())
+            for at in SPREAD
+        ),
+        *((T0, None, value) for value in (b"nonsense", b'{"service": "a", "code": "503", "at": 1}', b"[]")),
+    ]),
+    "enrichment": (enrichment, [
+        (at, f"s-{CHANCE.randrange(1, 5)}", encoded(f"s-{CHANCE.randrange(1, 5)}", CHANCE.randrange(99) / 4, at))
+        for at in SPREAD
+    ]),
+    "edge": (edge, [
+        (at, "k", json.dumps({"sensor": f"s-{CHANCE.randrange(4)}", "fahrenheit": CHANCE.randrange(-2000, 2000) / 10,
+                              "at": at}).encode())
+        for at in SPREAD
+    ]),
+}  # fmt: skip
+"""Each job's Faust example, and records for both: time, key, value."""
+
+
+def by_faust(example, records):
+    """Return what the Faust example makes of records, each result without what only Faust says."""
+    run = Memory(example.job)
+    for at, key, value in records:
+        run.feed(value, key=key, timestamp=at)
+    run.close()
+    (results,) = (topic for topic in run.sent if topic.rsplit("-", 1)[-1] not in {"dlq", "late", "repartition"})
+    return [{name: value for name, value in each.items() if name != "partial"} for each in run.values(results)]
+
+
+def canonical(results):
+    """Return results in an order of their own, numbers as numbers."""
+    return sorted(json.dumps(json.loads(json.dumps(each), parse_int=float), sort_keys=True) for each in results)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_reference_job_and_its_faust_example_agree(spark, name):
+    """The same records give the same results, whichever engine counts."""
+    example, records = RECORDS[name]
+    rows = [(key.encode() if key else None, value, datetime.fromtimestamp(at, UTC)) for at, key, value in records]
+    frame = spark.createDataFrame(rows, "key BINARY, value BINARY, timestamp TIMESTAMP")
+    found = [json.loads(row["value"]) for row in common.job_of(name).transform(frame).collect()]
+
+    assert canonical(by_faust(example, records)) == canonical(found)
+    assert len(found) > 10
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.usefixtures("java")
+def test_a_submitted_job_and_its_faust_example_agree(kafka, tmp_path, name):
+    """On Kafka, by the command, in two runs: what the first left open the second finishes, nothing is there twice."""
+    example, records = RECORDS[name]
+    records = sorted(records, key=lambda each: each[0])
+    topic = f"{name}-{uuid.uuid4().hex[:8]}"
+    create_topics(kafka.bootstrap, {topic: 1, f"{topic}-results": 1})
+    streamgauge = Path(sys.executable).with_name("streamgauge")
+    command = [
+        streamgauge, "spark", "submit", name, "--bootstrap-servers", kafka.bootstrap, "--topic", topic, "--results",
+        f"{topic}-results", "--checkpoint", tmp_path / "checkpoint", "--once", "--max-offsets", "150",
+    ]  # fmt: skip
+    halves = (records[:300], [*records[300:], *closing(name)])
+    for half in halves:
+        feed = Feed(kafka.bootstrap, topic, 1)
+        for at, key, value in half:
+            feed.send(key or "", value, at)
+        feed.flush()
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+        assert 0 == done.returncode, done.stderr[-3000:]
+    found = [json.loads(message.value()) for message in consume(kafka.bootstrap, f"{topic}-results")]
+
+    late = T0 + 3000
+    assert canonical(by_faust(example, records)) == canonical(
+        each for each in found if each.get("end", 0) < late and each.get("at", 0) < late
+    )
+
+
+def closing(name):
+    """Return a record of much later, which closes every window; the job's own results of it are not looked at."""
+    at = T0 + 4000
+    values = {
+        "word-count": b"end",
+        "error-codes": json.dumps({"service": "end", "code": 500, "at": at}).encode(),
+        "edge": json.dumps({"sensor": "end", "fahrenheit": 50.0, "at": at}).encode(),
+    }
+    # Twice: a watermark counts from the batch after the one that raised it.
+    return [(at, None, values.get(name, encoded("end", 20.0, at)))] * 2
 
 
 @pytest.mark.usefixtures("java")
