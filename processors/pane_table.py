@@ -143,7 +143,14 @@ class PaneTable(faust.Table[bytes, bytes]):
         return cast("InMemory | OnDisk", self.data)
 
     def take(self, partition: int) -> Mapping[bytes, bytes]:
-        """Return what is kept of a partition."""
+        """Return what is kept of a partition; only once, until the partition is forgotten.
+
+        Raises:
+            RuntimeError: it was taken already.
+        """
+        if partition in self._taken:
+            problem = f"what is kept of {self.source} partition {partition} was taken already, and lost"
+            raise RuntimeError(problem)
         self._taken.add(partition)
         return self.store.take(partition)
 
@@ -164,7 +171,8 @@ class PaneTable(faust.Table[bytes, bytes]):
     ) -> None:
         """Forget partitions that went, and all if other workers may have had them."""
         self.is_ready = False
-        mine = partitions_of(assigned, self.changelog_topic_name)
+        # A leader that does not know of a topic yet assigns the other without it.
+        mine = partitions_of(assigned, self.changelog_topic_name) & partitions_of(assigned, self.source)
         is_next = generation_id == self._generation + 1
         self._generation = generation_id
         for partition in list(self._known.keys() | self._taken):
