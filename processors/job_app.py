@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 from aiokafka.errors import KafkaError
@@ -31,7 +32,7 @@ from mode.supervisors import CrashingSupervisor
 
 from monitor.errors import UsageError
 from processors import brokers
-from processors.batches import BatchApp, BatchConsumer, partitions_of
+from processors.batches import BatchApp, BatchConsumer, TopicMadeAnewError, partitions_of
 from processors.kept import META, Flush
 from processors.outbox import Outbox, acknowledged
 from processors.pane_table import Entry, PaneTable
@@ -200,6 +201,7 @@ class JobApp(BatchApp):
                 async with self._turn:
                     if not may_go_on() or not (self.table is None or self.table.is_ready):
                         return  # they come again, after a seek
+                    await self._check_source(part.begin(tp.partition, records[0].offset))
                     await self._process(part, records[begin : begin + CHUNK])
                 windows = part.state[tp.partition].windows
                 if windows is not None and windows.touched > MOST_TOUCHED:
@@ -208,6 +210,23 @@ class JobApp(BatchApp):
                 await asyncio.sleep(0)
 
         return take
+
+    async def _check_source(self, applied: Mapping[int, int] | None) -> None:
+        """Refuse to go on if a partition of the source ends before what has been applied of it: it is another one."""
+        if not applied:
+            return
+        try:
+            ends = await self.consumer.highwaters(*(TP(self.job.source, source) for source in applied))
+        except (KafkaError, OSError, TimeoutError) as exc:
+            self.log.info("End offsets are not known: %r", exc)
+            return
+        for tp, end in ends.items():
+            if end is not None and end < applied[tp.partition]:
+                problem = (
+                    f"topic {tp.topic} partition {tp.partition} ends at {end}, but the windows of {self.job.name} hold "
+                    f"what was read up to {applied[tp.partition]}: it was made again; start under another name"
+                )
+                raise TopicMadeAnewError(problem)
 
     async def _process(self, part: Part, records: Any) -> None:
         process, put = part.process, self._outbox.put

@@ -290,6 +290,16 @@ class Part:
             result for state in self._states.values() if state.windows is not None for result in state.windows.early()
         ]
 
+    def begin(self, partition: int, offset: int) -> Mapping[int, int] | None:
+        """Ask for what is kept of a partition, whose first record has an offset; None if that was done before.
+
+        Returns the offsets, by partition of the source, that have been applied up to: those before them are known.
+        """
+        if partition in self._states:
+            return None
+        state = self._state(Record(self.topic, partition, offset, math.nan, None, None))
+        return {source: last + 1 for source, (last, _) in state.applied.items()}
+
     def _state(self, record: Record) -> PartitionState:
         sources = range(self._sources) if self._rekeyed else ()
         whole = record.offset == 0

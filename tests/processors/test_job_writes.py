@@ -16,6 +16,7 @@ from faust.types import TP
 
 from processors import job_app
 from processors.aggregates import count
+from processors.batches import TopicMadeAnewError
 from processors.job_app import JobApp
 from processors.kept import META
 from processors.outbox import Outbox, acknowledged
@@ -285,6 +286,32 @@ async def test_nothing_is_taken_before_what_is_kept_is_read_back(app, recovering
     await app.take({"at": 10})
 
     assert taken == app.counts.read
+
+
+@pytest.mark.parametrize(
+    ("ends", "refused"),
+    [
+        pytest.param({TP("in", 0): 1}, False, id="nothing more"),
+        pytest.param({TP("in", 0): 0}, True, id="it ends before"),
+        pytest.param({}, False, id="its end is not known"),
+        pytest.param(None, False, id="nobody answers"),
+    ],
+)
+async def test_a_source_that_was_made_again_is_refused(app, ends, refused):
+    """Its records would be taken for those that were read before, and skipped."""
+    await app.take({"at": 10})
+    await app.write_out()
+    kept = {key: value for place, key, value, _ in app.made.sent if place[0] == CHANGELOG}
+    app._forget(0)
+    app._parts[0].kept = lambda partition: kept
+    app.consumer.ends = ends
+
+    if refused:
+        with pytest.raises(TopicMadeAnewError, match=r"in partition 0 ends at 0, .* hold what was read up to 1"):
+            await app.take({"at": 20})
+    else:
+        await app.take({"at": 20}, begin=1)
+        assert 2 == app.counts.read
 
 
 async def test_a_partition_without_a_changelog_is_refused(app):
