@@ -585,13 +585,14 @@ def _few_ends(asked: _Asked, question: Any, *, committed_only: bool) -> bytes:
 def _offsets_ends(asked: _Asked, question: Any, **_: bool) -> bytes:
     """Answer for ``__consumer_offsets``: one that does not know all of a partition yet does not tell where it ends."""
     truth, row, parts = asked.truth, _end_row(asked.version), []
+    leaders = truth.offsets_leaders()
+    behind = {truth.offsets_partition(name) for name in truth.behind if truth.coordinator(name) == asked.broker.id}
     for each in question.partitions:
-        groups = truth.groups_in(each.partition_index)
-        leads = {truth.coordinator(group) for group in groups} or set(truth.brokers)
-        error = NONE if asked.broker.id in leads else NOT_LEADER_OR_FOLLOWER
-        if not error and any(g in truth.behind and truth.coordinator(g) == asked.broker.id for g in groups):
-            error = OFFSET_NOT_AVAILABLE
-        values = (each.partition_index, error, -1, NO_OFFSET if error else len(groups), -1)
+        number = each.partition_index
+        error = OFFSET_NOT_AVAILABLE if number in behind else NONE
+        if asked.broker.id not in leaders.get(number, ()):
+            error = NOT_LEADER_OR_FOLLOWER
+        values = (number, error, -1, NO_OFFSET if error else 0, -1)
         parts.append(row.pack(*values[: 5 if asked.version >= 4 else 4]))
     return b"".join(parts)
 

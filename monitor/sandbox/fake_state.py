@@ -14,7 +14,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import repeat
 from typing import NamedTuple, TypeVar
 
@@ -309,6 +309,14 @@ class Group:
         self.commits[topic] = Committed(np.array(offsets, np.int64))
 
 
+@lru_cache(10_000)
+def _java_hash(text: str) -> int:
+    """Return the absolute value of ``String.hashCode()``, that of the smallest integer being 0."""
+    units = struct.unpack(f">{len(text.encode('utf-16-be')) // 2}H", text.encode("utf-16-be"))
+    code = reduce(lambda code, unit: (31 * code + unit) % 2**32, units, 0)
+    return min(code, 2**32 - code) % 2**31
+
+
 class Truth:
     """The cluster: what every broker would answer from, were they all well.
 
@@ -486,17 +494,18 @@ class Truth:
         self.offsets = self.topic(OFFSETS_TOPIC, partitions, internal=True)
         del self.topics[OFFSETS_TOPIC]
 
-    def groups_in(self, partition: int) -> list[str]:
-        """Return the groups whose offsets are in a partition of ``__consumer_offsets``."""
-        return [name for name in self.groups if self.offsets_partition(name) == partition]
+    def offsets_leaders(self) -> dict[int, set[int]]:
+        """Return who leads each partition of ``__consumer_offsets``: who coordinates the groups that it has or had."""
+        if self.offsets is None:
+            return {}
+        leads: dict[int, set[int]] = {}
+        for name in self.groups.keys() | self.coordinators:
+            leads.setdefault(self.offsets_partition(name), set()).add(self.coordinator(name))
+        return {number: leads.get(number, {int(leader)}) for number, leader in enumerate(self.offsets.leader)}
 
     def offsets_partition(self, group: str) -> int:
         """Return the partition of ``__consumer_offsets`` that a group's offsets are in, by Java's hash of its name."""
-        if self.offsets is None:
-            return 0
-        units = struct.unpack(f">{len(group.encode('utf-16-be')) // 2}H", group.encode("utf-16-be"))
-        code = reduce(lambda code, unit: (31 * code + unit) % 2**32, units, 0)
-        return min(code, 2**32 - code) % 2**31 % len(self.offsets)
+        return 0 if self.offsets is None else _java_hash(group) % len(self.offsets)
 
     def coordinator(self, group: str) -> int:
         """Return the broker that coordinates a group, whether the group exists or not."""

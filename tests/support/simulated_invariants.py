@@ -267,6 +267,8 @@ def _unless_told_by_one_behind(cycle: Cycle, row: Row) -> Iterator[str]:
         LIST_OFFSETS in each.text or each.is_away for each in cycle.near
     )
     if truth is not None and not can_be_asked and True in truth.behind.during(cycle.began, cycle.ended):
+        if any(each.topic == row.where[0] for each in cycle.near):
+            return  # it could not be read before, so that there is nothing to compare with
         told = truth.behind_offsets.get(row.where, set())
         if row.committed in told and row.committed >= was:
             return
@@ -321,6 +323,8 @@ def _age_of(cycle: Cycle, row: Row, at: float) -> Iterator[str]:
         return
     if _is_aged_by_an_old_answer(cycle, row):
         return
+    if any(_was_cut_unseen(cycle, log, row) for log in logs):
+        return
     if row.assumed and any(log.disordered_at > cycle.began - ARRIVALS_SECONDS * 6 for log in logs):
         return
     if row.basis == Basis.ARRIVAL:
@@ -335,6 +339,19 @@ def _age_of(cycle: Cycle, row: Row, at: float) -> Iterator[str]:
     if not any(row.seconds - reach <= max(each, 0.0) <= row.seconds + reach for each in true):
         kind = Basis(row.basis).name + (", assumed" if row.assumed else "")
         yield f"{row.group} on {row.where} is {row.seconds:.3f} ± {row.bound:.3f} s old ({kind}), and was {true}: {row}"
+
+
+def _was_cut_unseen(cycle: Cycle, log: Log, row: Row) -> bool:
+    """Return whether a log was cut and had grown beyond its old end before anybody could look at it again."""
+    leaders = cycle.world.leaders[row.where]
+    for cut, was in log.cuts:
+        brokers = set(leaders.during(cut - cycle.interval, cycle.ended))
+        if row.committed < was and any(
+            each.broker in brokers and each.is_near(cut - cycle.interval, cut + cycle.interval)
+            for each in cycle.world.causes
+        ):
+            return True
+    return False
 
 
 def _was_cut_during(cycle: Cycle, log: Log, offset: int) -> bool:

@@ -322,6 +322,7 @@ class Scenario:
         if where is None:
             return
         self._world.note(f"a transaction stays open on {where[0]}/{where[1]}")
+        self._produce(*where, 1)
         self._world.hold_stable(*where, held=True)
         life = self._world.log(*where)
 
@@ -364,6 +365,8 @@ class Scenario:
         # that another one had been in between.
         is_new = broker not in world.groups[name].coordinator.during(world.now() - KNOWN_SECONDS, world.now())
         world.move_coordinator(name, broker)
+        if name in world.fake.behind:
+            world.catch_up(name)
         if is_new and rng.random() < 0.5:
             known = None
             if rng.random() < 0.7:

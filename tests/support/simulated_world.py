@@ -46,6 +46,8 @@ class Log:
         self.newest_ms = -1
         self.disordered_at = -FOREVER
         """When records were last written that are older than others before them."""
+        self.cuts: list[tuple[float, int]] = []
+        """When its end was cut off, and where that had been."""
 
     def lives_during(self, since: float, until: float) -> bool:
         """Return whether it existed at some moment."""
@@ -261,6 +263,7 @@ class World:
         self.moment(f"{topic}/{partition} is cut from {was} to {end}", topic=topic, partition=partition)
         self.fake.truncate(topic, partition, end)
         log, now = self.log(topic, partition), self.now()
+        log.cuts.append((now, was))
         kept = []
         for each in log.written:
             if each.until == FOREVER and each.stop > end:

@@ -261,7 +261,7 @@ class _RowKeeper:
         errors = await self._keeper.topic_errors(poll, lacking) if lacking else {}
         errors |= await self._errors_of_wanted(poll, sources)
         # Topics or partitions younger than the map: read it again, once for the same set.
-        if (odd != self._odd or 0 in errors.values()) and odd and not poll.down and await self._keeper.refresh(poll):
+        if (odd != self._odd or 0 in errors.values()) and odd and await self._keeper.refresh(poll):
             rows = self._lay_out(sources)
             odd = self._unmapped()
         self._odd = odd

@@ -27,6 +27,8 @@ OFFSET_NOT_AVAILABLE = 78
 BEHIND = frozenset({OFFSET_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER})
 """What was said of a partition by a broker that may not know all of it, if it answers for its groups all the same."""
 
+LEADS = frozenset({0, OFFSET_NOT_AVAILABLE})
+
 PASSING = frozenset({OFFSET_NOT_AVAILABLE, Why.MALFORMED, 5, 8, 9})
 """Answers after which a partition is asked for again: 5, 8 and 9 are of a leader or replica that is not there yet."""
 
@@ -84,7 +86,7 @@ class Takeovers:
             said = self._said_by(address)  # a connection that broke meanwhile was made anew for the answer
             said.update(answer)
             self._sure.pop(address, None)
-            self._take_over(address, [number for number, code in answer.items() if code == 0])
+            self._take_over(address, [number for number, code in answer.items() if code in LEADS])
         return OFFSET_NOT_AVAILABLE not in said.values()
 
     async def ask_all(self, poll: Poll, cluster_map: ClusterMap, patience: Patience) -> None:
