@@ -3,6 +3,9 @@
 The same tests run on the stand-in in both profiles, and on the server of GRAFANA_URL where that is set.
 """
 
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import grafana_places as at
@@ -536,6 +539,28 @@ def test_a_crash_at_any_request_leaves_a_state_from_which_apply_goes_on(profile,
         assert undisturbed == at.contents(place, wanted), number
         number += 1
     assert number > len(wanted)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("profile", at.PROFILES)
+@pytest.mark.parametrize("stale_saves_pass", [False, True], ids=["one winner", "both win"])
+@pytest.mark.parametrize("change", ["", "2"], ids=["creating", "updating"])
+def test_many_at_once_end_as_one(profile, stale_saves_pass, change):
+    """Three that apply the same at once, however their requests mix, all succeed and leave nothing pending."""
+    mixed = random.Random(7)
+    for _ in range(20):
+        place = at.fake_place(profile, Faults(stale_saves_pass=stale_saves_pass))
+        if change:
+            place.apply(place.wanted(boards=(at.ONE, at.TWO, "streamgauge-old")))
+        wanted = place.wanted(change=change)
+        place.fake.faults.before = lambda request: time.sleep(mixed.random() * 0.002)
+
+        with ThreadPoolExecutor(3) as pool:
+            applied = [pool.submit(place.apply, wanted) for _ in range(3)]
+            for each in applied:
+                each.result()
+
+        assert [] == at.pending(place.plan(wanted))
 
 
 def _started(place, number):
