@@ -700,6 +700,23 @@ class FaustSnapshot:
     failures: tuple[Failure, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LastHour:
+    """What rollups say of a consumer's last hour; ``minutes`` of it are kept. None where none of them knew.
+
+    ``within_objective`` is a share of the time (0 to 1), rates are records per second.
+    """
+
+    minutes: int
+    lag_records_max: int | None
+    lag_records_mean: float | None
+    lag_seconds_max: float | None
+    lag_seconds_mean: float | None
+    records_in_per_second: float | None
+    records_out_per_second: float | None
+    within_objective: float | None
+
+
 # --- look-ups by timestamp --------------------------------------------------------------------------
 
 
@@ -917,6 +934,7 @@ class ClusterReport:
     requests_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
     failures_total: Mapping[tuple[str, str], int] = field(default_factory=dict)
     faust: tuple[FaustWorker, ...] = ()
+    last_hour: Mapping[Consumer, LastHour] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 from reports import Pipeline, Reader, member, report_of
 
-from monitor.model import Consumer, Failure, FaustAgent, FaustSnapshot, FaustWorker, Kind
+from monitor.model import Consumer, Failure, FaustAgent, FaustSnapshot, FaustWorker, Kind, LastHour, Why
 from monitor.model import DurationHistogram as Durations
 from monitor.own_topics import FAUST_TOPIC, OwnTopics
 from monitor.publish.exposition import Exposition
 from monitor.publish.report_json import consumer_json, report_json
+from monitor.publish.samples import samples
+from monitor.records import LAG_TOPIC, ROLLUPS_TOPIC, read_sample
 from monitor.settings import Metrics
 
 AT = 1_795_000_000.0
@@ -52,6 +54,29 @@ def snapshot(*workers, failures=()):
     return FaustSnapshot("default", AT - 1, AT, not failures, tuple(workers), tuple(failures))
 
 
+class Rollups(Reports):
+    """What is read of rollups: hours and failures a look."""
+
+
+class Samples:
+    """Keeps what is written to the topic of samples."""
+
+    def __init__(self, *failures):
+        self.written = []
+        self._failures = failures
+
+    async def write(self, samples):
+        self.written.append(list(samples))
+        return self._failures
+
+    async def close(self):
+        pass
+
+
+def own_topics(faust=None, rollups=None, lag=None):
+    return OwnTopics("default", faust=faust or Reports(), rollups=rollups or Rollups(), lag=lag or Samples())
+
+
 async def looked(own, report):
     """Look until it has been told; return how often."""
     count = 0
@@ -61,13 +86,13 @@ async def looked(own, report):
         count += 1
 
     own.look(report, told)
-    await own._looking
+    await asyncio.gather(*(job.task for job in own._jobs if job.task is not None))
     return count
 
 
 async def test_workers_are_in_the_report_after_the_first_look_and_from_then_on():
     """The first time is told at once; later ones come with the next cycle."""
-    own = OwnTopics("default", faust=Reports(snapshot(WORKER), snapshot()))
+    own = own_topics(Reports(snapshot(WORKER), snapshot()))
     report = cluster_report(FAUST_TOPIC)
     assert own.join(report) is report
     assert 1 == await looked(own, report)
@@ -82,7 +107,7 @@ async def test_workers_are_in_the_report_after_the_first_look_and_from_then_on()
 async def test_a_topic_that_is_not_there_is_not_read():
     """It costs no request, and no permission."""
     reports = Reports(snapshot(WORKER))
-    own = OwnTopics("default", faust=reports)
+    own = own_topics(reports)
     assert 0 == await looked(own, cluster_report())
 
     assert not reports.asked.is_set()
@@ -92,7 +117,7 @@ async def test_a_topic_that_is_not_there_is_not_read():
 async def test_failures_are_listed_and_counted_beside_those_of_the_cluster():
     """Joined twice they are there once."""
     failure = Failure("topic", FAUST_TOPIC, "TOPIC_AUTHORIZATION_FAILED")
-    own = OwnTopics("default", faust=Reports(*[snapshot(failures=(failure,))] * 2))
+    own = own_topics(Reports(*[snapshot(failures=(failure,))] * 2))
     report = cluster_report(FAUST_TOPIC)
     await looked(own, report)
     await looked(own, report)
@@ -106,12 +131,12 @@ async def test_failures_are_listed_and_counted_beside_those_of_the_cluster():
 async def test_a_look_that_hangs_is_not_started_again_and_ends_with_the_monitor():
     """Cycles go on meanwhile."""
     reports = Reports()
-    own = OwnTopics("default", faust=reports)
+    own = own_topics(reports)
     own.look(cluster_report(FAUST_TOPIC), asyncio.sleep)
     await reports.asked.wait()
-    hanging = own._looking
+    hanging = own._jobs[0].task
     own.look(cluster_report(FAUST_TOPIC), asyncio.sleep)
-    assert hanging is own._looking
+    assert hanging is own._jobs[0].task
     await own.close()
 
     assert hanging.cancelled()
@@ -120,12 +145,73 @@ async def test_a_look_that_hangs_is_not_started_again_and_ends_with_the_monitor(
 
 async def test_a_fault_of_ours_takes_the_workers_and_nothing_else():
     """Stale ones would look well."""
-    own = OwnTopics("default", faust=Reports(snapshot(WORKER), ZeroDivisionError()))
+    own = own_topics(Reports(snapshot(WORKER), ZeroDivisionError()))
     report = cluster_report(FAUST_TOPIC)
     await looked(own, report)
     await looked(own, report)
+    joined = own.join(report)
 
-    assert own.join(report) is report
+    assert () == joined.faust
+    assert [("kafka", True), ("faust", False)] == [(each.source, each.up) for each in joined.sources]
+    assert ["ZeroDivisionError"] == [each.error for each in joined.failures]
+
+
+HOUR = LastHour(59, 120, 60.5, None, None, 10.0, 9.5, 0.75)
+
+
+async def test_the_last_hour_is_in_the_report_as_soon_as_it_is_read():
+    """Beside the workers, each told once; of a consumer that has one it is in the JSON, with reasons for nulls."""
+    own = own_topics(rollups=Rollups(({SHOP: HOUR}, ())))
+    report = cluster_report(ROLLUPS_TOPIC)
+    assert 1 == await looked(own, report)
+    joined = own.join(report)
+    told = consumer_json(joined, 0)["last_hour"]
+
+    assert {SHOP: HOUR} == joined.last_hour
+    assert (59, 120, None, 0.75) == tuple(
+        told[name] for name in ("minutes", "lag_records_max", "lag_seconds_max", "within_objective")
+    )
+    assert {"lag_seconds_max", "lag_seconds_mean"} == set(told["unknown"])
+    assert "last_hour" not in consumer_json(report, 0)
+
+
+async def test_each_cycle_writes_a_sample_of_each_consumer_where_the_topic_is():
+    """And none where it is not."""
+    lag = Samples()
+    own = own_topics(lag=lag)
+    await looked(own, cluster_report())
+    assert [] == lag.written
+    await looked(own, cluster_report(LAG_TOPIC))
+
+    assert [["shop"]] == [[each.name for each in samples] for samples in lag.written]
+
+
+def test_a_sample_says_what_the_report_says():
+    """Records come in at the rate of what the consumer reads, whatever else there is; unknown stays unknown."""
+    made = Pipeline(
+        {"orders": (2, 10.0), "other": (1, 99.0)},
+        {
+            "shop": Reader({"orders": 2}, 40, member("shop")),
+            "blind": Reader({"orders": 2}, Why.TIMEOUT, member("blind")),
+        },
+    )
+    made.report()
+    report = made.report()
+    by_name = {each.name: each for each in samples(report)}
+    shop, blind = by_name["shop"], by_name["blind"]
+
+    assert (report.at, "default", "group", 80, 300.0, False) == (
+        shop.at,
+        shop.cluster,
+        shop.kind,
+        shop.lag_records,
+        shop.objective_seconds,
+        shop.over_objective,
+    )
+    assert (20.0, 20.0) == pytest.approx((shop.records_in_per_second, shop.records_out_per_second))
+    assert (None, None, None) == (blind.lag_records, blind.lag_seconds, blind.over_objective)
+    assert shop == read_sample(shop.to_json())
+    assert blind == read_sample(blind.to_json())
 
 
 LABELS = '{cluster="default",kind="group",consumer="shop",worker="host-1"'

@@ -24,8 +24,14 @@ if TYPE_CHECKING:
     metavar="PORT",
     help="Port to listen on, instead of the settings'; 0: a free one.",
 )
+@click.option(
+    "--create-topics",
+    is_flag=True,
+    help="Make the monitor's own topics (streamgauge.*) where they do not exist: reports of workers, samples of lag "
+    "and what they are rolled up to need them.",
+)
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="What to log.")
-def serve(where: Where, host: str | None, port: int | None, log_level: str) -> None:
+def serve(where: Where, *, host: str | None, port: int | None, create_topics: bool, log_level: str) -> None:
     """Run the monitor: metrics, status page and API.
 
     It prints the address of the status page once it answers, and runs until Ctrl-C or SIGTERM. A cluster that cannot
@@ -36,7 +42,17 @@ def serve(where: Where, host: str | None, port: int | None, log_level: str) -> N
 
     settings = listening_on(find_settings(where).settings, host, port)
     log_to_stderr("debug" if is_debug() else log_level)
+    if create_topics:
+        asyncio.run(_create_topics(settings))
     asyncio.run(_until_signalled(settings))
+
+
+async def _create_topics(settings: Settings) -> None:
+    from monitor.operate.own_topics import make_own_topics
+
+    for cluster in settings.clusters:
+        for topic in await make_own_topics(cluster):
+            click.echo(f"made topic {topic} in cluster {cluster.name}")
 
 
 def listening_on(settings: Settings, host: str | None, port: int | None) -> Settings:

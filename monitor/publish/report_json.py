@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -28,6 +29,7 @@ from monitor.model import (
     Finding,
     GroupFacts,
     Kind,
+    LastHour,
     Member,
     RebalanceColumns,
     Report,
@@ -185,6 +187,9 @@ def consumer_json(cluster: ClusterReport, index: int, *, partitions: bool = True
     workers = [each for each in cluster.faust if each.consumer == consumer]
     if workers:
         values["workers"] = [_faust_worker(each) for each in workers]
+    hour = cluster.last_hour.get(consumer)
+    if hour is not None:
+        values["last_hour"] = _last_hour(hour)
     if partitions:
         values["partitions"] = _partitions(cluster, index)
     else:
@@ -341,6 +346,13 @@ def _faust_worker(worker: FaustWorker) -> Object:
     }
     reason = "the worker does not report any more" if worker.is_silent else "the worker does not tell"
     return values | {"unknown": {name: reason for name, value in values.items() if value is None}}
+
+
+def _last_hour(hour: LastHour) -> Object:
+    values: Object = {
+        name: round(value, 6) if isinstance(value, float) else value for name, value in asdict(hour).items()
+    }
+    return values | {"unknown": {name: "no sample knew it" for name, value in values.items() if value is None}}
 
 
 def _seconds(value: float | None) -> float | None:
