@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from monitor.model import Consumer, Finding, Kind, SparkBatch, SparkMode, SparkQuery
+from monitor.observe.spark.driver import DriverLook, DriverQuery, is_later
 from monitor.observe.spark.listener import Instance, Told, ToldQuery, trigger_of
 
 CHECKPOINT, LISTENER, DRIVER, SETTINGS = "checkpoint", "listener", "driver", "settings"
@@ -34,7 +35,9 @@ RECENT_SECONDS = 3600.0
 """How long a loss of events is told."""
 
 
-def join(queries: Sequence[SparkQuery], told: Told, now: float) -> tuple[list[SparkQuery], list[Finding]]:
+def join(
+    queries: Sequence[SparkQuery], told: Told, now: float, drivers: DriverLook | None = None
+) -> tuple[list[SparkQuery], list[Finding]]:
     """Return every query once, under a name of its own, and where sources contradict each other.
 
     ``queries`` are those of checkpoints, under the names that the settings give.
@@ -51,6 +54,8 @@ def join(queries: Sequence[SparkQuery], told: Told, now: float) -> tuple[list[Sp
         findings += _missing(query, words, now)
     alone = [each for each in told.queries.values() if each.query_id not in best and not _is_replaced(each, told)]
     found += [only_told(each, now) for each in sorted(alone, key=lambda each: each.heard_at, reverse=True)]
+    if drivers is not None:
+        found = with_drivers(found, drivers)
     return _distinct(found), [*findings, *_dropped(told.instances, now)]
 
 
@@ -202,6 +207,55 @@ def only_told(told: ToldQuery, now: float) -> SparkQuery:
 def alone(query_id: str) -> str:
     """Return what stands for the checkpoint of a query that has none here."""
     return f"query {query_id}"
+
+
+# --- drivers ----------------------------------------------------------------------------------------
+
+
+def with_drivers(queries: Sequence[SparkQuery], look: DriverLook) -> list[SparkQuery]:
+    """Return the queries with what their drivers show, those that only a driver shows, and DStream applications."""
+    known = {query.query_id for query in queries}
+    joined = [
+        with_driver(query, look.queries[query.query_id]) if query.query_id in look.queries else query
+        for query in queries
+    ]
+    return [
+        *joined,
+        *(only_shown(shown) for query_id, shown in look.queries.items() if query_id not in known),
+        *look.applications,
+    ]
+
+
+def with_driver(query: SparkQuery, shown: DriverQuery) -> SparkQuery:
+    """Return a query with what its driver shows: tasks, executors, and the batch in flight if nobody else has it."""
+    driver = shown.driver
+    more: dict[str, object] = {"driver": driver, "seen_by": (*query.seen_by, DRIVER)}
+    via = {"driver": DRIVER}
+    if driver.tasks is not None:  # it runs a job: that is a sign of life
+        more |= {"alive_at": max(query.alive_at or 0.0, driver.at), "run_id": shown.run_id}
+        via |= {"alive_at": DRIVER, "run_id": DRIVER}
+        if query.ended_at is not None and driver.at > query.ended_at + AGAIN_SECONDS:
+            more |= {"ended_at": None, "exception": None}
+    if query.inflight_batch_id is None and shown.since is not None and is_later(driver.batch_id, query.batch_id):
+        more |= {"inflight_batch_id": driver.batch_id, "inflight_planned_at": shown.since}
+        via |= {"inflight_batch_id": DRIVER, "inflight_planned_at": DRIVER}
+    return replace(query, via={**query.via, **via}, **more)  # type: ignore[arg-type]  # names are SparkQuery's own
+
+
+def only_shown(shown: DriverQuery) -> SparkQuery:
+    """Return a query that only its driver shows: nothing is known of its positions."""
+    empty = SparkQuery(
+        consumer=Consumer(Kind.SPARK, shown.name or shown.query_id),
+        query_id=shown.query_id,
+        checkpoint=alone(shown.query_id),
+        observed_at=shown.driver.at,
+        committed={},
+        planned={},
+        batch_id=None,
+        seen_by=(),
+        run_id=shown.run_id,
+    )
+    return with_driver(empty, shown)
 
 
 def _is_replaced(query: ToldQuery, told: Told) -> bool:

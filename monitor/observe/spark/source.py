@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.model import Failure, SparkQuery, SparkSnapshot
+from monitor.observe.spark.driver import DriverLook, DriverSource
 from monitor.observe.spark.join import LISTENER, join
 from monitor.observe.spark.listener import Told
 from monitor.observe.spark.listener_http import Inbox
@@ -40,6 +41,7 @@ class Seen:
 
     queries: list[SparkQuery] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    drivers: DriverLook | None = None
     up: bool = True
 
 
@@ -59,6 +61,7 @@ class SparkSource:
         self._checkpoints = checkpoints or _checkpoints(cluster)
         self._tail = tail or _tail(cluster)
         self._inbox = _inbox(cluster)
+        self._drivers = DriverSource(cluster, clock=clock) if cluster.spark_drivers else None
         self._told = Told()
 
     async def listen(self) -> str | None:
@@ -76,9 +79,9 @@ class SparkSource:
     async def observe(self) -> SparkSnapshot:
         """Look at everything once. What fails is an entry."""
         started_at, seen = self._clock(), Seen()
-        await asyncio.gather(self._look_at_checkpoints(seen), self._hear(seen))
+        await asyncio.gather(self._look_at_checkpoints(seen), self._hear(seen), self._look_at_drivers(seen))
         now = self._clock()
-        queries, findings = join(seen.queries, self._told, now)
+        queries, findings = join(seen.queries, self._told, now, seen.drivers)
         return SparkSnapshot(
             self._cluster.name, started_at, now, seen.up, tuple(queries), tuple(seen.failures), tuple(findings)
         )
@@ -89,6 +92,8 @@ class SparkSource:
             await self._tail.close()
         if self._inbox is not None:
             await self._inbox.stop()
+        if self._drivers is not None:
+            await self._drivers.close()
 
     async def _look_at_checkpoints(self, seen: Seen) -> None:
         if self._checkpoints is None:
@@ -97,6 +102,12 @@ class SparkSource:
         seen.queries += snapshot.queries
         seen.failures += snapshot.failures
         seen.up = seen.up and snapshot.up
+
+    async def _look_at_drivers(self, seen: Seen) -> None:
+        if self._drivers is not None:
+            seen.drivers = await self._drivers.look()
+            seen.failures += seen.drivers.failures
+            seen.up = seen.up and not seen.drivers.failures
 
     async def _hear(self, seen: Seen) -> None:
         """Take in what jobs tell."""
