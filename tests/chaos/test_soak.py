@@ -179,7 +179,6 @@ async def test_a_thousand_cycles_with_faults_neither_lie_nor_grow(three):
     print(f"faults: {dict(tally.faults.most_common())}")
     print(f"struck {dict(tally.struck)}; cycles: {dict(tally.cycles)}")
     print(f"cycles to complete: {dict(sorted(tally.to_complete.items()))}; members replaced: {three.member.replaced}")
-    print(f"cycles with an offset as old as a coordinator may be after a takeover: {three.behind}")
     print(f"a cycle: median {seconds[len(seconds) // 2]:.2f} s, longest {seconds[-1]:.2f} s", flush=True)
 
     warm, *later = [what for number, what in measured.items() if number >= WARM_UP_CYCLES]

@@ -13,12 +13,29 @@ import functools
 import pytest
 from three_brokers import LIST_OFFSETS, OFFSET_FETCH
 
+from monitor.model import TopicPartition
+from monitor.observe.kafka.cluster import OFFSETS_TOPIC
+from monitor.observe.kafka.takeover import offsets_partition
+
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
 
 
 def brokers_named(cycle) -> set[int]:
     """Return the brokers that a cycle's failures are about."""
     return {int(failure["name"].split()[0]) for failure in cycle.cluster["failures"] if failure["scope"] == "broker"}
+
+
+async def test_a_group_is_coordinated_by_who_leads_its_partition(three):
+    """The partition of __consumer_offsets that its name is hashed into: whoever is asked about that knows the group."""
+    standing = await three.standing()
+    partitions = sum(where.topic == OFFSETS_TOPIC for where in standing.leaders)
+    expected = {
+        group: standing.leaders[TopicPartition(OFFSETS_TOPIC, offsets_partition(group, partitions))]
+        for group in standing.coordinators
+    }
+
+    assert 3 == len(set(expected.values()))
+    assert expected == standing.coordinators
 
 
 async def test_a_leader_and_coordinator_is_killed_before_its_commits_are_read(three):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import re
 import sys
@@ -60,15 +59,6 @@ PATIENCE_SECONDS = 120.0
 LIST_GROUPS, OFFSET_FETCH, LIST_OFFSETS, METADATA = 16, 9, 2, 3
 
 MILLISECOND = 0.001
-
-TAKEOVER_SECONDS = 5.0
-TAKEOVER_COMMITS = 5
-"""How long after a takeover a coordinator may lag behind what its predecessor acknowledged, and by how many commits.
-
-It answers up to its high watermark, which it learns from its followers: for about a second after a kill it tells any
-client offsets older than those acknowledged before, without an error. ``_Memory`` in monitor/observe/kafka/commits.py
-catches those older than what the monitor itself had read; the others are allowed here, and counted (``behind``).
-"""
 
 ROUNDED_SECONDS = 2 * MILLISECOND
 """Times in the report are cut to milliseconds."""
@@ -134,7 +124,6 @@ class Mover:
     live: Callable[[], Collection[int]]
     acknowledged: dict[TopicPartition, int] = field(default_factory=dict)
     attempted: dict[TopicPartition, int] = field(default_factory=dict)
-    recent: deque[dict[TopicPartition, int]] = field(default_factory=lambda: deque(maxlen=TAKEOVER_COMMITS))
 
     async def run(self) -> None:
         while True:
@@ -144,7 +133,6 @@ class Mover:
             }
             while not await self._commit():
                 await asyncio.sleep(COMMIT_EVERY_SECONDS)
-            self.recent.append(self.acknowledged)
             self.acknowledged = dict(self.attempted)
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
 
@@ -162,7 +150,6 @@ class Member:
 
     bootstrap: str
     acknowledged: dict[TopicPartition, int] = field(default_factory=dict)
-    recent: deque[dict[TopicPartition, int]] = field(default_factory=lambda: deque(maxlen=TAKEOVER_COMMITS))
     replaced: int = 0
     consumer: Consumer = field(init=False)
 
@@ -194,7 +181,6 @@ class Member:
         """Return the highest offset of each partition that was acknowledged so far."""
         known, committed = self.acknowledged, self.consumer.committed
         if any(offset > known.get(where, 0) for where, offset in committed.items()):
-            self.recent.append(known)
             self.acknowledged = {**known, **{where: max(at, known.get(where, 0)) for where, at in committed.items()}}
         return self.acknowledged
 
@@ -276,10 +262,6 @@ class ThreeBrokers:
         self._timeout_seconds = timeout_seconds
         self._heap_mb = heap_mb
         self._began, self._started = 0.0, time.monotonic()
-        self.behind = 0
-        """Cycles with an offset as old as a coordinator may be that has just taken over."""
-        self._coordinators: dict[str, int] = {}
-        self._moved_at: dict[str, float] = {}
         self.trail: deque[str] = deque(maxlen=12)
         """The last things that happened, for whoever has to understand a failure."""
         self._stopping: dict[int, asyncio.Task[None]] = {}
@@ -507,28 +489,6 @@ class ThreeBrokers:
         committed[MEMBER] = {where: (read.get(where, 0), written[where][1]) for where in live}
         return Bounds(ends, committed)
 
-    def _before_takeover(self, bounds: Bounds, groups: Collection[str]) -> Bounds:
-        """Return bounds that let some groups be as old as their coordinator may be after a takeover."""
-        older = {MOVER: self.mover.recent, MEMBER: self.member.recent}
-        committed = {
-            group: {where: (min(low, older[group][0].get(where, 0)), high) for where, (low, high) in found.items()}
-            if group in groups and older.get(group)
-            else found
-            for group, found in bounds.committed.items()
-        }
-        return Bounds(bounds.ends, committed)
-
-    async def _taken_over(self) -> set[str]:
-        """Return the groups whose coordinator is new, or not told."""
-        now, live = time.monotonic(), self.live()
-        for group in (MOVER, MEMBER):
-            node = await self.witness.coordinator(group, live)
-            if node is None or node != self._coordinators.get(group):
-                self._moved_at[group] = now
-            if node is not None:
-                self._coordinators[group] = node
-        return {group for group, at in self._moved_at.items() if now - at < TAKEOVER_SECONDS}
-
     def record_time(self, where: TopicPartition, offset: int) -> float | None:
         """Return the timestamp of a record in seconds since the epoch, None where the loads know of none."""
         if where.topic == LIVE:
@@ -594,7 +554,6 @@ class ThreeBrokers:
         async def nothing() -> None:
             pass
 
-        await self._taken_over()
         blocked, unreadable = set(self.blocked), await self._unreadable(self.blocked)
         before, began = self.bounds(), time.time()
         done = await self.monitor.cycle(strike, fault or nothing, measure=measure)
@@ -606,11 +565,6 @@ class ThreeBrokers:
             before, after, done["requests"], done.get("measured"),
         )  # fmt: skip
         wrong = list(faults_of(cycle, self.record_time))
-        taken_over = await self._taken_over()
-        if wrong and taken_over:
-            allowed = dataclasses.replace(cycle, before=self._before_takeover(before, taken_over))
-            said, wrong = wrong, list(faults_of(allowed, self.record_time))
-            self.behind += len(wrong) < len(said)
         unreadable &= await self._unreadable(blocked & self.blocked)
         wrong += [f"{group} on {where} is known and its broker was away" for group, where in unreadable - cycle.unknown]
         self._note(f"cycle {cycle.number}, {cycle.seconds:.2f} s, {len(cycle.unknown)} unknown")
