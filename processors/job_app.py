@@ -93,6 +93,9 @@ class JobApp(BatchApp):
         self._outbox = Outbox(self._producing, self._note_sent)
         self._changelog = Outbox(self._producing)
         self._quiet = Quiet()
+        self._sources = PARTITIONS
+        self._ends: tuple[Mapping[TP, int], float] = ({}, 0.0)
+        self._busy_seconds = 0.0  # in which records came to the source: others are no quieter than one that is quiet
         self._turn = asyncio.Lock()  # who processes or takes a flush: never in the middle of each other
         self._writing = asyncio.Lock()
         self._may_write = False  # nor after a failure: what failed may not be taken for written
@@ -117,7 +120,7 @@ class JobApp(BatchApp):
         """
         found = await brokers.topics(self)
         partitions = found.get(self.job.source, PARTITIONS)
-        self.conf.topic_partitions = partitions
+        self.conf.topic_partitions = self._sources = partitions
         self._parts = parts(self.job, partitions=partitions)
         for part in self._parts:
             self._batches.take_batches(part.topic, self._taker(part))
@@ -241,23 +244,26 @@ class JobApp(BatchApp):
 
     async def _mark_quiet(self) -> None:
         """Send markers of partitions of the source that have nothing more to read; see ``processors.running``."""
-        now = asyncio.get_running_loop().time()
-        first = self._parts[0]
-        tps = [TP(first.topic, source) for source in self._quiet.sources(now)]
-        if not tps or self.table is None:
+        if self.table is None or self.job.rekeyed is None:
             return
+        first, now = self._parts[0], asyncio.get_running_loop().time()
         try:
-            ends = await self.consumer.highwaters(*tps)
+            ends = await self.consumer.highwaters(*(TP(first.topic, source) for source in range(self._sources)))
         except (KafkaError, OSError, TimeoutError) as exc:
             self.log.info("End offsets are not known: %r", exc)
-            ends = {}
+            return
+        before, was = self._ends
+        if before and before != ends:
+            self._busy_seconds += min(now - was, 2 * FLUSH_SECONDS)
+        self._ends = ends, now
         async with self._turn:
-            for tp in tps:
+            for source in self._quiet.sources(self._busy_seconds):
+                tp = TP(first.topic, source)
                 if ends.get(tp) is None or ends[tp] != await self._next(first, tp):
-                    self._quiet.busy(tp.partition, now)
+                    self._quiet.busy(source, self._busy_seconds)
                     continue
-                for to in self._quiet.markers(tp.partition, now):
-                    self._outbox.put([first.marker(tp.partition, ends[tp] - 1, to)])
+                for to in self._quiet.markers(source, self._busy_seconds):
+                    self._outbox.put([first.marker(source, ends[tp] - 1, to)])
             await self._outbox.send()
 
     async def _next(self, part: Part, tp: TP) -> int | None:
@@ -266,7 +272,7 @@ class JobApp(BatchApp):
 
     def _note_sent(self, output: Output, partition: int) -> None:
         if output.source is not None:
-            self._quiet.sent(output.source, partition, asyncio.get_running_loop().time())
+            self._quiet.sent(output.source, partition, self._busy_seconds)
 
     @property
     def _batches(self) -> BatchConsumer:
@@ -298,8 +304,7 @@ class JobApp(BatchApp):
             part.keep(partitions_of(places, part.topic))
         if self.job.rekeyed is not None and self.table is not None:
             targets = range(self.consumer.topic_partitions(self.job.rekeyed) or 0)
-            now = asyncio.get_running_loop().time()
-            self._quiet.expect(partitions_of(places, self.job.source), targets, now)
+            self._quiet.expect(partitions_of(places, self.job.source), targets, self._busy_seconds)
 
     def _check_changelog(self, table: PaneTable, found: dict[str, int], partitions: int) -> None:
         wanted, changelog = found.get(table.source, partitions), table.changelog_topic_name

@@ -9,9 +9,9 @@ to know a repeated record, which changes nothing: sent again, it has another off
 whose watermark it moves: records of many partitions meet there, each in an order of its own.
 
 **Idle.** Who reads a partition of the source knows when there is nothing more in it. If it has sent nothing to a
-partition of the topic between for ``IDLE_SECONDS``, it sends a marker there: windows wait for that source no longer,
-until its next record. The marker is a record among the others, so that reading them again closes the same windows at
-the same place. A partition that is read slowly, or by nobody for a while, is not idle.
+partition of the topic between for ``IDLE_SECONDS`` in which others brought records, it sends a marker there: windows
+wait for that source no longer, until its next record. The marker is a record among the others, so that reading them
+again closes the same windows at the same place. A partition that is read slowly, or by nobody for a while, is not idle.
 
 **Kept.** What a part knows of a partition can be taken out as flushes, and made again of what they left
 (``processors.kept``). Records that are read again after that are known by what had been applied.

@@ -91,7 +91,7 @@ class Committing:
         return 7
 
     def topic_partitions(self, topic):
-        return 3
+        return 4
 
 
 class App(JobApp):
@@ -403,13 +403,15 @@ class Marked(App):
 
     def __init__(self):
         super().__init__(KEYED)
-        self._parts = parts(KEYED, partitions=1)
+        self._parts, self._sources = parts(KEYED, partitions=2), 2
         for part in self._parts:
             part.kept = self.table.take
 
-    async def tick(self, seconds):
-        loop = asyncio.get_running_loop()
-        self._quiet._since = {pair: loop.time() - seconds for pair in self._quiet._since}
+    async def tick(self, seconds, ends):
+        """Let so many seconds pass, and then see these ends of the source."""
+        self.consumer.ends = ends
+        known, at = self._ends
+        self._ends = known, at - seconds
         await self._mark_quiet()
 
     def markers(self):
@@ -420,25 +422,47 @@ class Marked(App):
         ]
 
 
+def ends(mine, other):
+    """Return where the partitions of the source end: that of this worker, and one that is read elsewhere."""
+    return {TP("in", 0): mine, TP("in", 1): other}
+
+
 @pytest.mark.parametrize(
-    ("seconds", "ends", "marked"),
+    ("seconds", "moves", "last", "marked"),
     [
-        pytest.param(IDLE_SECONDS, {TP("in", 0): 7}, 3, id="nothing more to read"),
-        pytest.param(IDLE_SECONDS, {TP("in", 0): 8}, 0, id="more to read"),
-        pytest.param(IDLE_SECONDS, {}, 0, id="its end is not known"),
-        pytest.param(IDLE_SECONDS, None, 0, id="nobody answers"),
-        pytest.param(IDLE_SECONDS - 5, {TP("in", 0): 7}, 0, id="not long enough"),
+        pytest.param(IDLE_SECONDS, True, ends(7, 500), 4, id="nothing more to read"),
+        pytest.param(IDLE_SECONDS, True, ends(8, 500), 0, id="more to read"),
+        pytest.param(IDLE_SECONDS, True, {TP("in", 1): 500}, 0, id="its end is not known"),
+        pytest.param(IDLE_SECONDS, True, None, 0, id="nobody answers"),
+        pytest.param(IDLE_SECONDS - 5, True, ends(7, 500), 0, id="not long enough"),
+        pytest.param(IDLE_SECONDS, False, ends(7, 100), 0, id="nothing comes to others"),
     ],
 )
-async def test_a_quiet_partition_is_marked_when_there_is_nothing_more_in_it(seconds, ends, marked):
-    """To each partition of the topic between, once; and not when that cannot be known."""
+async def test_a_quiet_partition_is_marked_when_there_is_nothing_more_in_it(seconds, moves, last, marked, monkeypatch):
+    """To each partition of the topic between, once; while records come to others, as far as can be known."""
+    monkeypatch.setattr(job_app, "FLUSH_SECONDS", 1)
     app = Marked()
     await app.assigned()
-    app.consumer.ends = ends
-    await app.tick(seconds)
-    await app.tick(seconds)
+    await app.tick(0, ends(7, 100))
+    for second in range(int(seconds) - 1):
+        await app.tick(1, ends(7, 101 + second if moves else 100))
+    assert [] == app.markers()
+    for _ in range(2):
+        await app.tick(1, last)
 
     assert [(to, [("streamgauge.idle", b"0/6")]) for to in range(marked)] == sorted(app.markers())
+
+
+async def test_an_outage_makes_nothing_idle(monkeypatch):
+    """Nor the first records after it."""
+    app = Marked()
+    await app.assigned()
+    await app.tick(0, ends(7, 100))
+    for _ in range(10):
+        await app.tick(IDLE_SECONDS, None)
+    await app.tick(1, ends(7, 200))
+
+    assert [] == app.markers()
 
 
 async def test_what_is_sent_goes_to_the_partition_of_its_key():
