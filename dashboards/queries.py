@@ -1,7 +1,8 @@
 """Expressions that boards share, narrowed to what is chosen at the top of a board.
 
 A chart shows the WORST series of the whole range shown, the same ones at every step; a table has them all. Names are
-looked up in the catalogue; the few that are not ours (the process's own, and what Prometheus writes itself) are listed.
+looked up in the catalogue; the few that are not ours (a process's own, and what Prometheus writes itself) are in the
+tests' list.
 """
 
 from __future__ import annotations
@@ -34,18 +35,6 @@ EXPOSED_SERIES = "streamgauge_exposed_series"
 
 ALERTS = "ALERTS"
 """Prometheus' own series of its alerts, each with the labels of the alert."""
-
-FOREIGN: Mapping[str, tuple[str, ...]] = {
-    ALERTS: ("alertname", "alertstate", "severity", "cluster", "kind", "consumer", "topic", "source"),
-    "up": (),
-    "scrape_duration_seconds": (),
-    "scrape_samples_scraped": (),
-    "process_cpu_seconds_total": (),
-    "process_resident_memory_bytes": (),
-    "process_open_fds": (),
-    "process_start_time_seconds": (),
-}
-"""Names that the catalogue does not have, with the labels that boards use of them."""
 
 HEALTH_COLORS: Mapping[str, str] = {
     Health.LOSING_DATA: "dark-red",
