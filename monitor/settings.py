@@ -489,6 +489,54 @@ class Grafana(_Part):
         return self
 
 
+class Worker(_Part):
+    """How `streamgauge worker` runs an app. Of Kafka's settings those given here replace the app's own."""
+
+    acks: Literal["all", "leader", "none"] = Field(
+        "all",
+        description="Who must have a record before it counts as sent. All: results are acknowledged before offsets are "
+        "committed, which with fewer would lose them when a leader dies.",
+    )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "none", description="Of records sent. None: a worker is short of CPU before it is short of network."
+    )
+    linger_seconds: Number = Field(
+        0.0, ge=0, description="How long to wait for more to send. 0: jobs send in batches already, agents one by one."
+    )
+    batch_bytes: Whole = Field(
+        16_384, ge=1, description="Of a partition in one request. Kafka's own default; more helps with compression."
+    )
+    max_poll_records: Whole | None = Field(
+        None, ge=1, description="Records taken at once. No limit: what was fetched is in memory already."
+    )
+    session_timeout_seconds: Number = Field(
+        60.0,
+        gt=0,
+        description="Silence after which a worker loses its partitions. A minute: a pause of the machine or a long "
+        "cleanup of tables costs no rebalance; a worker that was killed holds its partitions for as long.",
+    )
+    offset_reset: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where to begin without a commit. Earliest: nothing that was written is passed over."
+    )
+    data_folder: File | None = Field(
+        None,
+        description="Where each worker takes a folder of its own (worker-N) for tables on disk; without it the app's "
+        "own folder is used, by one worker at a time.",
+    )
+    stop_seconds: Number = Field(
+        20.0,
+        gt=0,
+        description="How long stopping may take: working off what was begun, committing, leaving the group. Less than "
+        "the 30 s after which Kubernetes kills.",
+    )
+    patience_seconds: Number = Field(
+        300.0,
+        gt=0,
+        description="With something to do and nothing moving for so long, /healthz says 503. Longer than the slowest "
+        "record and than brokers are away for a restart: starting the worker anew helps neither.",
+    )
+
+
 class Settings(_Part):
     """The whole of streamgauge.yml."""
 
@@ -496,6 +544,7 @@ class Settings(_Part):
     objectives: Objectives = Field(Objectives(), description="How late a consumer may be.")
     http: Http = Field(Http(), description="Where metrics, page and API are served.")
     metrics: Metrics = Field(Metrics(), description="What /metrics exposes.")
+    worker: Worker = Field(Worker(), description="How `streamgauge worker` runs an app.")
     grafana: Grafana | None = Field(None, description="Where boards and rules are applied to.")
     notifications: Notifications = Field(
         Notifications(), description="Whom alerts go to, for the files that `alerts render` writes."

@@ -11,6 +11,9 @@ from monitor.cli.options import debug_option
 if TYPE_CHECKING:
     import faust
 
+    from monitor.settings import Worker
+    from processors.worker import Conduct
+
 DEFAULT_APP = "processors.app:app"
 BROKERS = "STREAMGAUGE_BROKERS"
 
@@ -24,8 +27,21 @@ BROKERS = "STREAMGAUGE_BROKERS"
     metavar="HOST:PORT[,…]",
     help=f"Brokers to read from; the app finds them in ${BROKERS}.",
 )
+@click.option("--config", metavar="FILE", help="Settings file whose part worker says how to run it.")
+@click.option(
+    "--data",
+    metavar="DIR",
+    help="Folder in which each worker takes one of its own, instead of the settings' data_folder.",
+)
+@click.option(
+    "--health",
+    metavar="[HOST:]PORT",
+    help="Answer GET /healthz there: 503 when there is something to do and nothing moves.",
+)
 @debug_option
-def worker(spec: str, bootstrap_servers: str | None) -> int:
+def worker(
+    spec: str, *, bootstrap_servers: str | None, config: str | None, data: str | None, health: str | None
+) -> int:
     """Run a Faust stream processor.
 
     Prints a line when partitions are assigned and runs until Ctrl-C or SIGTERM. Start as many as the topic has
@@ -41,6 +57,7 @@ def worker(spec: str, bootstrap_servers: str | None) -> int:
     log_for_results(debug=is_debug())
     if bootstrap_servers:
         os.environ[BROKERS] = bootstrap_servers
+    conduct = _conduct(config, data, health)
     app = load_app(spec)
     _check_brokers(app, spec, bootstrap_servers)
 
@@ -54,9 +71,72 @@ def worker(spec: str, bootstrap_servers: str | None) -> int:
                 handler.addFilter(OncePerInterval())
         click.echo(line)
 
-    asyncio.run(run(app, say))
+    asyncio.run(run(app, say, conduct))
     click.echo(f"{app.conf.id} stopped: {app.counts}" if hasattr(app, "counts") else f"{app.conf.id} stopped")
     return 0
+
+
+ACKS = {"all": -1, "leader": 1, "none": 0}
+
+
+def _conduct(config: str | None, data: str | None, health: str | None) -> Conduct:
+    """Return how the settings and the options say to run the app.
+
+    Raises:
+        UsageError: they are wrong.
+    """
+    from pathlib import Path
+
+    from monitor.cli.settings_file import load
+    from monitor.settings import Worker
+    from processors.worker import Conduct
+
+    given = load(Path(config)).worker if config else Worker()
+    folder = Path(data) if data else given.data_folder
+    return Conduct(
+        data=folder,
+        health=None if health is None else _address(health),
+        patience_seconds=given.patience_seconds,
+        stop_seconds=given.stop_seconds,
+        settings=kafka_settings(given),
+    )
+
+
+def kafka_settings(given: Worker) -> dict[str, object]:
+    """Return Faust's names and values of those of Kafka's settings that are in the file.
+
+    Raises:
+        UsageError: a compression needs a package that is not there.
+    """
+    from aiokafka import codec
+
+    from monitor.errors import UsageError
+
+    if given.compression != "none" and not getattr(codec, f"has_{given.compression}")():
+        problem = (
+            f"worker.compression: {given.compression} needs the Python package cramjam: install it, or choose gzip"
+        )
+        raise UsageError(problem)
+    names = {
+        "acks": ("producer_acks", ACKS[given.acks]),
+        "compression": ("producer_compression_type", None if given.compression == "none" else given.compression),
+        "linger_seconds": ("producer_linger", given.linger_seconds),
+        "batch_bytes": ("producer_max_batch_size", given.batch_bytes),
+        "max_poll_records": ("broker_max_poll_records", given.max_poll_records),
+        "session_timeout_seconds": ("broker_session_timeout", given.session_timeout_seconds),
+        "offset_reset": ("consumer_auto_offset_reset", given.offset_reset),
+    }
+    return dict(names[name] for name in names if name in given.model_fields_set)
+
+
+def _address(text: str) -> tuple[str, int]:
+    from monitor.errors import UsageError
+
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65_535:  # noqa: PLR2004 - ports are 16 bits
+        problem = f"--health {text}: it must be PORT or HOST:PORT"
+        raise UsageError(problem)
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def load_app(spec: str) -> faust.App:

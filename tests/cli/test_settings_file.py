@@ -114,7 +114,7 @@ HEAD = "clusters:\n  - bootstrap_servers: x:1\n"
         ),
         pytest.param(
             HEAD + "true: 1\n",
-            "3: unknown key `true`: known are clusters, objectives, http, metrics, grafana, notifications",
+            "3: unknown key `true`: known are clusters, objectives, http, metrics, worker, grafana, notifications",
             id="key that is no text",
         ),
         pytest.param(
@@ -500,6 +500,6 @@ def test_every_part_of_the_settings_is_found():
         "the top of the file", "clusters[]", "clusters[].sasl", "clusters[].tls", "clusters[].groups",
         "clusters[].topics", "clusters[].spark[]", "clusters[].spark_events", "clusters[].spark_drivers[]",
         "objectives", "objectives.consumers[]", "http", "metrics",
-        "metrics.levels[]", "grafana", "notifications", "notifications.email[]", "notifications.slack[]",
+        "metrics.levels[]", "worker", "grafana", "notifications", "notifications.email[]", "notifications.slack[]",
         "notifications.pagerduty[]", "notifications.teams[]", "notifications.webhook[]", "notifications.smtp",
     ] == [place for place, _ in models()]  # fmt: skip

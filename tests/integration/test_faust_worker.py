@@ -6,9 +6,13 @@ import math
 import os
 import queue
 import random
+import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 import uuid
 from collections import defaultdict
 from pathlib import Path
@@ -198,3 +202,67 @@ def test_a_job_stops_loudly_when_most_records_fail(kafka, tmp_path):
     assert "TooManyFailuresError: the job" in said
     assert "stops: 60 of the last 100 records failed (limit 0.5), the last by decode: UnicodeDecodeError" in said
     assert [b"\xff\xfe"] * 60 == [each.value() for each in letters]
+
+
+HANGING = """
+import asyncio
+import os
+
+import faust
+
+app = faust.App("{group}", broker="kafka://" + os.environ["STREAMGAUGE_BROKERS"])
+
+
+@app.agent(app.topic("{topic}", value_type=bytes, value_serializer="raw"))
+async def take(stream):
+    async for _ in stream:
+        print("took", flush=True)
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+"""
+
+
+@pytest.mark.soak
+def test_a_worker_whose_agent_hangs_says_so_and_ends_within_its_deadline(kafka, tmp_path):
+    """Health is told from what moves; an agent that cannot even be cancelled does not keep the process."""
+    group, topic = f"hang-{uuid.uuid4().hex[:8]}", f"hang-{uuid.uuid4().hex[:8]}"
+    create_topics(kafka.bootstrap, {topic: 1})
+    feed = Feed(kafka.bootstrap, topic, 1)
+    for _ in range(5):
+        feed.send("k", b"v", T0)
+    feed.flush()
+    (tmp_path / "hanging.py").write_text(HANGING.format(group=group, topic=topic))
+    (tmp_path / "given.yml").write_text(
+        f"clusters: [{{bootstrap_servers: '{kafka.bootstrap}'}}]\nworker: {{stop_seconds: 2, patience_seconds: 1}}\n"
+    )
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    options = ("--app", "hanging:app", "--config", "given.yml", "--data", "data", "--health", str(port))
+    with worker(kafka.bootstrap, topic, *options, folder=tmp_path) as (process, lines):
+        while lines.get(timeout=PATIENCE_SECONDS) != "took":
+            pass
+        deadline, status = time.monotonic() + PATIENCE_SECONDS, 0
+        while status != 503:
+            assert time.monotonic() < deadline
+            status, said = health(port)
+            time.sleep(0.5)
+        assert "nothing has moved" in said["problem"]
+        process.terminate()
+        code = process.wait(PATIENCE_SECONDS)
+
+    assert 70 == code
+    assert ["worker-0"] == [each.name for each in (tmp_path / "data").iterdir()]
+    assert [-1001] == committed(kafka.bootstrap, group, topic, 1)
+
+
+def health(port):
+    """Return the status and the words of /healthz."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, json.load(refusal)
