@@ -39,6 +39,7 @@ from processors.pane_table import Entry, PaneTable
 from processors.pipeline import Job
 from processors.running import Counts, Output, Part, Quiet, Record, parts
 from processors.windows import Result
+from streamgauge import faust as sensor
 
 PARTITIONS = 4
 """Partitions of the source where it does not exist yet and is made here."""
@@ -187,10 +188,8 @@ class JobApp(BatchApp):
                 await self.write_out()
 
     def _subscribe(self, number: int, topic: Any) -> None:
-        name = self.job.name if number == 0 else f"{self.job.name}-by-key"
-
         # Faust subscribes to the topics of agents, and shows them; batches go to the taker instead.
-        @self.agent(topic, name=name, supervisor_strategy=CrashingSupervisor)
+        @self.agent(topic, name=self._agent_of(self._parts[number]), supervisor_strategy=CrashingSupervisor)
         async def take(stream: Any) -> None:
             async for event in stream.events():
                 problem = f"a record of {event.message.topic} came by itself"
@@ -233,6 +232,7 @@ class JobApp(BatchApp):
 
     async def _process(self, part: Part, records: Any) -> None:
         process, put = part.process, self._outbox.put
+        begun, failed = time.perf_counter(), part.counts.failed
         try:
             for record in records:
                 outputs = process(record_of(record))
@@ -240,7 +240,18 @@ class JobApp(BatchApp):
                     put(outputs)
                     part.check()
         finally:
+            self._report(part, records, time.perf_counter() - begun, part.counts.failed - failed)
             await self._outbox.send()
+
+    def _report(self, part: Part, records: Any, seconds: float, failed: int) -> None:
+        """Tell the sensor, if there is one, what Faust tells it of each record: these went past Faust's streams."""
+        reporter = sensor.reporter(self)
+        if reporter is not None:
+            reporter.note_batch(self._agent_of(part), part.topic, len(records), seconds, failed)
+            reporter.on_message_out(TP(part.topic, records[0].partition), records[0].offset, None)
+
+    def _agent_of(self, part: Part) -> str:
+        return self.job.name if part.topic == self.job.source else f"{self.job.name}-by-key"
 
     async def _mark_quiet(self) -> None:
         """Send markers of partitions of the source that have nothing more to read; see ``processors.running``."""

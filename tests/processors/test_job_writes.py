@@ -22,6 +22,7 @@ from processors.kept import META
 from processors.outbox import Outbox, acknowledged
 from processors.pipeline import read
 from processors.running import IDLE_SECONDS, Output, Quiet, parts
+from streamgauge import faust as sensor
 
 JOB = read("in", name="job").window(60, at=lambda value: value["at"]).aggregate(count()).to("out")
 KEYED = read("in", name="job").key_by(lambda value: value["k"]).window(60).aggregate(count()).to("out")
@@ -312,6 +313,18 @@ async def test_a_source_that_was_made_again_is_refused(app, ends, refused):
     else:
         await app.take({"at": 20}, begin=1)
         assert 2 == app.counts.read
+
+
+async def test_the_sensor_is_told_of_batches(app):
+    """By agent and topic, with those that failed, and that they wait for a commit."""
+    reporter = sensor.install(app)
+    await app.take({"at": 10}, {"no": 1}, {"at": 20})
+
+    ((agent, topic), counted), *others = reporter._counted.items()
+    assert [] == others
+    assert ("job", "in", 3, 1) == (agent, topic, counted.events, counted.errors)
+    assert 3 == sum(counted.durations)
+    assert {TP("in", 0)} == set(reporter._commits.waiting)
 
 
 async def test_a_partition_without_a_changelog_is_refused(app):
