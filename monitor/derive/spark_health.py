@@ -8,11 +8,14 @@ batches tell. Continuous and real-time queries have no batches that could hang o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
 
 from monitor.model import (
     HEALTHS,
@@ -68,7 +71,7 @@ class PartitionLag:
     lag_seconds_bound: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what is worked out once is kept
 class Case:
     """A query with all that is judged. Rates are records per second; ``lag`` and ``lag_seconds`` None where unknown."""
 
@@ -89,18 +92,18 @@ class Case:
         """Return whether durations and batches in flight mean something."""
         return self.query.mode in {SparkMode.MICRO_BATCH, SparkMode.ASYNC_PROGRESS}
 
-    @property
+    @cached_property
     def batches(self) -> Sequence[SparkBatch]:
         """Return the last batches with a known duration that read something or cannot say."""
         known = [each for each in self.query.batches if each.duration_seconds is not None and each.input_rows != 0]
         return known[-WINDOW:]
 
-    @property
+    @cached_property
     def durations(self) -> list[float]:
         """Return their durations in seconds."""
         return [each.duration_seconds for each in self.batches if each.duration_seconds is not None]
 
-    @property
+    @cached_property
     def usual_seconds(self) -> float | None:
         """Return the duration that all but few batches keep to, None with too few of them."""
         durations = sorted(self.durations)
@@ -130,7 +133,7 @@ class Case:
         alive_at = self.query.alive_at
         return None if alive_at is None else self.at - alive_at <= self.silent_seconds
 
-    @property
+    @cached_property
     def silent_seconds(self) -> float:
         """Return how long nothing may happen before it is silent."""
         usual = max(SILENT_SECONDS, SILENT_TIMES * (self.beat_seconds or 0.0))
@@ -155,25 +158,17 @@ class Verdict(NamedTuple):
     evidence: str
 
 
-def case_of(report: ClusterReport, index: int) -> Case:
-    """Return the case of the consumer in this row, which must be a Spark query."""
-    facts, columns, positions = report.spark[index], report.consumers, report.positions
-    layout = positions.layout
-    partitions = tuple(
-        _partition(report, facts.query, row) for row in range(int(layout.starts[index]), int(layout.starts[index + 1]))
-    )
+def case_of(report: ClusterReport, index: int, *, partitions: bool = True) -> Case:
+    """Return the case of the consumer in this row, which must be a Spark query; its partitions only if wanted."""
+    facts, columns, layout = report.spark[index], report.consumers, report.positions.layout
+    rows = range(int(layout.starts[index]), int(layout.starts[index + 1]))
+    topics = np.unique(layout.partitions.topic[layout.row[rows.start : rows.stop]])
+    written = float(report.topics.records_per_second[topics].sum()) if len(topics) else math.nan
     lag, seconds = int(columns.lag_records[index]), float(columns.lag_seconds[index])
-    topics = {each.key.topic for each in partitions}
-    rates = [
-        float(rate)
-        for name, rate in zip(layout.partitions.topics, report.topics.records_per_second, strict=True)
-        if name in topics
-    ]
-    written = sum(rates) if rates else math.nan
     return Case(
         at=report.at,
         facts=facts,
-        partitions=partitions,
+        partitions=tuple(_partition(report, facts.query, row) for row in rows) if partitions else (),
         lag=lag if lag >= 0 else None,
         lag_seconds=None if math.isnan(seconds) else seconds,
         written_per_second=None if math.isnan(written) else written,
@@ -206,6 +201,47 @@ def judge(case: Case) -> Verdict | None:
     """Return the gravest that the query's batches tell, None where they tell nothing bad."""
     found = [verdict for rule in _RULES if (verdict := rule(case)) is not None]
     return min(found, key=lambda each: HEALTHS.index(each.health), default=None)
+
+
+def judged(report: ClusterReport) -> ClusterReport:
+    """Return the report with the health of every Spark query whose batches tell something graver than its positions.
+
+    Where none does it is the same report. A query that could not be read in this cycle is unknown and stays so.
+    """
+    columns = report.consumers
+    worse: dict[int, str] = {}
+    health = columns.health.copy()
+    for index in report.spark:
+        if report.groups[index].why:
+            continue
+        verdict = judge(case_of(report, index, partitions=False))
+        if verdict is not None and HEALTHS.index(verdict.health) < health[index]:
+            health[index] = HEALTHS.index(verdict.health)
+            worse[index] = verdict.evidence
+    if not worse:
+        return report
+    return replace(report, consumers=replace(columns, health=health, evidence=_Evidence(columns.evidence, worse)))
+
+
+class _Evidence(Sequence[str]):
+    """The sentences of others, with some of our own in their place."""
+
+    def __init__(self, others: Sequence[str], own: Mapping[int, str]) -> None:
+        self._others, self._own = others, own
+
+    def __len__(self) -> int:
+        return len(self._others)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Return the sentence about the consumer in this row."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        own = self._own.get(index if index >= 0 else index + len(self))
+        return self._others[index] if own is None else own
 
 
 # --- the rules --------------------------------------------------------------------------------------

@@ -17,9 +17,11 @@ from monitor.derive.history import History
 from monitor.derive.report import derive, observe
 from monitor.derive.spark import SparkMemory, inferred_interval, rows_per_second
 from monitor.derive.spark_diagnosis import HARMLESS, diagnose
-from monitor.derive.spark_health import Case, PartitionLag, age, case_of, judge
+from monitor.derive.spark_health import Case, PartitionLag, age, case_of, judge, judged
 from monitor.model import (
+    HEALTHS,
     Consumer,
+    Failure,
     Health,
     Kind,
     SparkBatch,
@@ -490,6 +492,47 @@ def test_lag_by_commit_by_plan_and_as_spark_tells_stand_side_by_side():
         part.key, part.log_end, part.committed, part.planned, part.lag, part.planned_lag, part.reported_lag,
     )  # fmt: skip
     assert (70, None) == (seen.lag, seen.written_per_second)
+
+
+def a_report(*queries, at=AT):
+    sparks = SparkSnapshot("default", at - 1, at, True, queries)
+    seen = observe(
+        kafka_snapshot({("orders", 0): (0, 100)}, {"g": {("orders", 0): 100}}, at=at), sparks, history := History()
+    )
+    return derive(seen, history, lambda _: 300.0)
+
+
+def test_a_report_has_the_health_that_batches_tell():
+    """The query gone without a word is lost with its evidence; the one that is well and the group stay as they were."""
+    gone = case(at=AT + 600, lag=70).query
+    well = replace(gone, consumer=Consumer(Kind.SPARK, "well"), query_id="w", checkpoint="/chk/w", committed={KEY: 100})
+    before = a_report(gone, well, at=AT + 600)
+    after = judged(before)
+
+    assert [Health.OK, Health.LOST, Health.OK] == [HEALTHS[each] for each in after.consumers.health]
+    assert after.consumers.evidence[1].startswith("nothing has moved for 10")
+    assert list(before.consumers.evidence[::2]) == list(after.consumers.evidence[::2])
+    assert before.consumers.evidence[-1] == after.consumers.evidence[-1]
+    assert 3 == len(after.consumers.evidence)
+
+
+def test_a_report_without_anything_graver_is_the_same():
+    """Publishers keep what they made of columns that did not change."""
+    report = a_report(replace(case().query, committed={KEY: 100}))
+
+    assert report is judged(report)
+
+
+def test_a_query_that_could_not_be_read_stays_unknown():
+    """Its last look is no news: nothing is judged by it."""
+    history, query = History(), case(at=AT + 600, lag=70).query
+    kafka = kafka_snapshot({("orders", 0): (0, 100)}, {}, at=AT + 600)
+    sparks = SparkSnapshot("default", AT, AT + 1, True, (query,))
+    derive(observe(kafka, sparks, history), history, lambda _: 300.0)
+    torn = SparkSnapshot("default", AT + 599, AT + 600, False, (), (Failure("checkpoint", "/chk/q", "MALFORMED"),))
+    report = judged(derive(observe(kafka, torn, history), history, lambda _: 300.0))
+
+    assert Health.UNKNOWN == HEALTHS[report.consumers.health[0]]
 
 
 # --- what Spark told --------------------------------------------------------------------------------
