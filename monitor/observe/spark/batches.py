@@ -178,7 +178,9 @@ def mode_of(plans: Mapping[int, Plan], commits: Mapping[int, Commit]) -> SparkMo
         return SparkMode.ASYNC_PROGRESS
     done = [number for number in numbers if number in commits][-REAL_TIME_BATCHES:]
     is_real_time = len(done) == REAL_TIME_BATCHES and all(_ends_planned(plans[n], commits[n]) for n in done)
-    return SparkMode.REAL_TIME if is_real_time else SparkMode.MICRO_BATCH
+    # Files that were copied lie next to each other as well, but long after the next batch.
+    in_order = all(commits[a].written_at <= plans[b].planned_at + CLOCK_SLACK_SECONDS for a, b in pairwise(done))
+    return SparkMode.REAL_TIME if is_real_time and in_order else SparkMode.MICRO_BATCH
 
 
 def _ends_planned(plan: Plan, commit: Commit) -> bool:

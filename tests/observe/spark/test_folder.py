@@ -117,6 +117,13 @@ def test_a_slow_plan_alone_is_no_real_time_mode(tmp_path):
     assert SparkMode.MICRO_BATCH == look(folder).mode
 
 
+def test_a_copy_is_no_real_time_mode(tmp_path):
+    """Copied files are all of one moment, long after their batches: nothing says that they were planned late."""
+    shutil.copytree(FIXTURES / "kafka-4.2.0", tmp_path / "q")
+
+    assert SparkMode.MICRO_BATCH == look(tmp_path / "q").mode
+
+
 def test_what_the_checkpoint_pins_is_told(tmp_path):
     """The newest plan's settings: a change of the job's own has no effect on them."""
     pinned = look(as_recorded(tmp_path, "v1-4.3.0", 0.1, 0.5)).pinned
