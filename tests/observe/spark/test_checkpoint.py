@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.model import Kind, SparkSnapshot, TopicPartition
@@ -611,6 +611,7 @@ OTHER_SOURCES = st.one_of(
 )
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(st.lists(TOPICS | st.none() | OTHER_SOURCES, min_size=1, max_size=3), st.sampled_from(["v1", "v2"]), OFFSETS)
 def test_what_is_written_is_read(sources, version, timestamp_ms):
     """Whatever the sources, in both versions of the log: Kafka's positions come back, others are none, "-" is empty."""
@@ -627,6 +628,7 @@ def test_what_is_written_is_read(sources, version, timestamp_ms):
     assert (timestamp_ms, expected) == (parsed.batch_timestamp_ms, list(parsed.sources.values()))
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(st.data())
 def test_a_torn_or_foreign_file_is_told_or_read_never_a_crash(data):
     """Cut anywhere, or anything at all: a parser returns a value or says CheckpointError."""
@@ -639,6 +641,7 @@ def test_a_torn_or_foreign_file_is_told_or_read_never_a_crash(data):
             parse(text)
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(st.integers(0, 100))
 def test_a_plan_cut_short_never_passes_for_a_smaller_one(cut):
     """Each true prefix of a plan is refused: no offset is ever read from half of its digits."""
@@ -653,6 +656,7 @@ POSITIONS = st.dictionaries(st.builds(TopicPartition, st.sampled_from("ab"), st.
 SOURCES = st.dictionaries(st.sampled_from("01"), st.none() | POSITIONS)
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(SOURCES, SOURCES)
 def test_rows_are_never_negative_and_positions_never_ahead(before, after):
     """Input rows are zero or more or unknown; a joined position is that of one of the sources, the smallest."""
