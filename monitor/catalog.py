@@ -65,6 +65,7 @@ class Level(StrEnum):
     OWNER = "owner"  # owner_rows(report): who owns which partition
     FINDING = "finding"  # finding_kinds(report)
     SPARK = "spark"  # ClusterReport.spark
+    SPARK_PHASE = "spark_phase"  # spark_phases(report): each query's phases, query by query
     FAUST_WORKER = "faust_worker"  # ClusterReport.faust
     FAUST_AGENT = "faust_agent"  # faust_agents(report): each worker's agents, worker by worker
     FAUST_TABLE = "faust_table"  # faust_tables(report): each worker's tables, worker by worker
@@ -88,6 +89,7 @@ LABELS: Mapping[Level, tuple[str, ...]] = MappingProxyType(
         Level.OWNER: ("cluster", "kind", "consumer", "topic", "partition", "client_id", "member_id", "host"),
         Level.FINDING: ("cluster", "finding"),
         Level.SPARK: ("cluster", "kind", "consumer"),
+        Level.SPARK_PHASE: ("cluster", "kind", "consumer", "phase"),
         Level.FAUST_WORKER: ("cluster", "kind", "consumer", "worker"),
         Level.FAUST_AGENT: ("cluster", "kind", "consumer", "worker", "agent", "topic"),
         Level.FAUST_TABLE: ("cluster", "kind", "consumer", "worker", "table"),
@@ -161,6 +163,13 @@ def faust_agents(report: ClusterReport) -> Iterator[tuple[FaustWorker, FaustAgen
     for worker in report.faust:
         for agent in worker.agents:
             yield worker, agent
+
+
+def spark_phases(report: ClusterReport) -> Iterator[tuple[int, str, float]]:
+    """Yield every phase of every Spark query that tells them: the consumer's index, the phase, its seconds in all."""
+    for index, facts in report.spark.items():
+        for phase, seconds in facts.phase_seconds_total.items():
+            yield index, phase, seconds
 
 
 def faust_tables(report: ClusterReport) -> Iterator[tuple[FaustWorker, str, int | None]]:
@@ -555,6 +564,23 @@ METRICS: tuple[Metric, ...] = (
         "Records in the offset ranges of those micro-batches: an upper bound where topics are compacted or "
         "transactional.",
         _spark_count(lambda facts: facts.input_rows_total),
+    ),
+    Metric(
+        "streamgauge_spark_output_rows_total",
+        Type.COUNTER,
+        "rows",
+        Level.SPARK,
+        "Rows that micro-batches wrote since the monitor first saw the query; absent unless its listener tells them.",
+        _spark(lambda facts: facts.output_rows_total),
+    ),
+    Metric(
+        "streamgauge_spark_batch_phase_seconds_total",
+        Type.COUNTER,
+        "seconds",
+        Level.SPARK_PHASE,
+        "How long micro-batches spent in each phase (addBatch, walCommit, …) since the monitor first saw the query; "
+        "absent unless its listener tells them.",
+        lambda report: _floats(seconds for _, _, seconds in spark_phases(report)),
     ),
     Metric(
         "streamgauge_faust_up",

@@ -889,7 +889,8 @@ class SparkFacts:
     ``trigger_interval_seconds`` is the configured one, else (``trigger_inferred``) the one its batches keep to.
     ``input_rows_per_second`` is over the batches on record, None where their rows or times are not known. ``restarts``
     are the moments of those that the monitor saw: there were at least so many. ``past`` is its state after each batch
-    seen, oldest first.
+    seen, oldest first. ``output_rows_total`` (None where never told) and ``phase_seconds_total`` are of the batches
+    that a listener told since.
     """
 
     query: SparkQuery
@@ -905,6 +906,8 @@ class SparkFacts:
     restarts: tuple[float, ...] = ()
     restarts_total: int = 0
     past: tuple[SparkPast, ...] = ()
+    output_rows_total: int | None = None
+    phase_seconds_total: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -50,6 +50,8 @@ CONTRACT = {
     "streamgauge_spark_watermark_timestamp_seconds": ("gauge", CONSUMER),
     "streamgauge_spark_batches_total": ("counter", CONSUMER),
     "streamgauge_spark_input_rows_total": ("counter", CONSUMER),
+    "streamgauge_spark_output_rows_total": ("counter", CONSUMER),
+    "streamgauge_spark_batch_phase_seconds_total": ("counter", (*CONSUMER, "phase")),
     "streamgauge_faust_up": ("gauge", WORKER),
     "streamgauge_faust_report_timestamp_seconds": ("gauge", WORKER),
     "streamgauge_faust_start_timestamp_seconds": ("gauge", WORKER),

@@ -57,6 +57,13 @@ class SparkMemory:
     restarts: deque[float] = field(default_factory=lambda: deque(maxlen=PAST))
     restarts_total: int = 0
     past: deque[SparkPast] = field(default_factory=lambda: deque(maxlen=PAST))
+    told_to: int = -1
+    output_rows_total: int | None = None
+    phase_seconds_total: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Count nothing that came before the first look."""
+        self.told_to = self.counted_to
 
     def see(self, query: SparkQuery) -> None:
         """Take in a look at the query: count the batches that are new, and restarts."""
@@ -68,6 +75,7 @@ class SparkMemory:
             self.last_duration = batch.duration_seconds
             if batch.batch_id > self.counted_to:
                 self._count(batch)
+        self._note_told(query.batches)
         self._note_state(query)
         if is_moved:
             # Once known it stays: a query that is always late tells no interval.
@@ -93,6 +101,8 @@ class SparkMemory:
             restarts=tuple(self.restarts),
             restarts_total=self.restarts_total,
             past=tuple(self.past),
+            output_rows_total=self.output_rows_total,
+            phase_seconds_total=dict(self.phase_seconds_total),
         )
 
     def _count(self, batch: SparkBatch) -> None:
@@ -102,6 +112,17 @@ class SparkMemory:
         if batch.duration_seconds is not None:
             self.duration_sum += batch.duration_seconds
             self.buckets[bisect_left(DURATION_BOUNDS, batch.duration_seconds)] += 1
+
+    def _note_told(self, batches: Sequence[SparkBatch]) -> None:
+        """Count what only a listener tells, which may come a look later than the batch itself."""
+        for batch in batches:
+            if batch.phases is None or batch.batch_id <= self.told_to:
+                continue
+            self.told_to = batch.batch_id
+            if batch.output_rows is not None:
+                self.output_rows_total = (self.output_rows_total or 0) + batch.output_rows
+            for phase, seconds in batch.phases.items():
+                self.phase_seconds_total[phase] = self.phase_seconds_total.get(phase, 0.0) + seconds
 
     def _note_restarts(self, before: SparkQuery, after: SparkQuery) -> None:
         # Each run of a query has an id of its own; without a listener only the batches that it interrupted tell.

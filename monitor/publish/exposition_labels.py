@@ -23,6 +23,7 @@ from monitor.catalog import (
     faust_tables,
     finding_kinds,
     owner_rows,
+    spark_phases,
 )
 from monitor.model import HEALTHS, ClusterReport, Consumer, Int32s, Int64s
 
@@ -228,6 +229,16 @@ def _spark(report: ClusterReport) -> Rows:
     return _one_a_row([_opened(Level.SPARK, (report.name, *consumers[index])) for index in report.spark])
 
 
+def _spark_phases(report: ClusterReport) -> Rows:
+    consumers = report.positions.layout.consumers
+    return _one_a_row(
+        [
+            _opened(Level.SPARK_PHASE, (report.name, *consumers[index], phase))
+            for index, phase, _ in spark_phases(report)
+        ]
+    )
+
+
 def _faust_workers(report: ClusterReport) -> Rows:
     return _one_a_row(
         [_opened(Level.FAUST_WORKER, (report.name, *each.consumer, each.worker)) for each in report.faust]
@@ -269,6 +280,7 @@ _ROWS: Mapping[Level, Callable[[ClusterReport], Rows]] = MappingProxyType(
         Level.OWNER: _owners,
         Level.FINDING: _findings,
         Level.SPARK: _spark,
+        Level.SPARK_PHASE: _spark_phases,
         Level.FAUST_WORKER: _faust_workers,
         Level.FAUST_AGENT: _faust_agents,
         Level.FAUST_TABLE: _faust_tables,

@@ -51,7 +51,7 @@ _NO_EPOCH = "the classic protocol has none"
 _NOT_SUBSCRIBED = "what its members subscribe to is not told, or cannot be told from outside"
 _NO_BATCH = "no micro-batch was committed yet"
 _NOT_IN_FLIGHT = "no micro-batch is in flight"
-_NOT_REPORTED = "nothing but the query's checkpoint was read"
+_NOT_REPORTED = "no listener tells it"
 
 
 # --- the whole report -------------------------------------------------------------------------------
@@ -289,6 +289,7 @@ def _spark(facts: SparkFacts) -> Object:
         "inflight_batch_age_seconds": facts.inflight_batch_age_seconds,
         "watermark": None if query.watermark is None else _time_or_none(query.watermark),
         "seen_by": list(query.seen_by),
+        "via": dict(query.via),
     }
 
 
@@ -389,7 +390,7 @@ def _partitions(cluster: ClusterReport, index: int) -> list[Object]:
     }
     if spark is not None:
         columns["planned"] = [spark.query.planned.get(key) for key in keys]
-        columns["reported"] = [None] * len(keys)
+        columns["reported"] = [spark.query.reported.get(key) for key in keys]
     whys = (ends.why[row].tolist(), report.why[mine].tolist(), report.why_seconds[mine].tolist())
     return [
         _partition(dict(zip(columns, values, strict=True)), facts, why)

@@ -188,6 +188,9 @@ def _other(cluster):
         yield "spark_watermark_timestamp_seconds", who, facts.query.watermark
         yield "spark_batches_total", who, facts.batches_total
         yield "spark_input_rows_total", who, facts.input_rows_total
+        yield "spark_output_rows_total", who, facts.output_rows_total
+        for phase, seconds in facts.phase_seconds_total.items():
+            yield "spark_batch_phase_seconds_total", {**who, "phase": phase}, seconds
         for bound, count in zip((*counts.bounds, math.inf), (*counts.counts, counts.count), strict=True):
             le = "+Inf" if bound == math.inf else str(bound)
             yield "spark_batch_duration_seconds_bucket", {**who, "le": le}, count

@@ -36,7 +36,7 @@ PARTITION = [
 ]  # fmt: skip
 SPARK = [
     "query_id", "batch_id", "last_batch_duration_seconds", "trigger_interval_seconds",
-    "inflight_batch_age_seconds", "watermark", "seen_by",
+    "inflight_batch_age_seconds", "watermark", "seen_by", "via",
 ]  # fmt: skip
 P0, P1 = ("orders", 0), ("orders", 1)
 
