@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -119,9 +120,10 @@ def to_json(value: Any) -> bytes:
     if isinstance(value, Result):
         key, start, end, held, final, partial = value
         key_said = text(key) if type(key) is str else _said(key)
+        held_said = float.__repr__(held) if type(held) is float and math.isfinite(held) else _said(held)
         flags = '"final":true' if final else '"final":false'
         flags += ',"partial":true}' if partial else ',"partial":false}'
-        return f'{{"key":{key_said},"start":{start},"end":{end},"value":{_said(held)},{flags}'.encode()
+        return f'{{"key":{key_said},"start":{start},"end":{end},"value":{held_said},{flags}'.encode()
     return _said(value).encode()
 
 

@@ -314,7 +314,7 @@ class Part:
         elements = self._elements(record)
         match self._end:
             case None:
-                outputs = [self._sunk(element) for element in elements]
+                outputs = [self._sunk(element.key, element.value) for element in elements]
                 self.counts.sent += len(outputs)
                 return outputs
             case KeyBy(function):
@@ -338,14 +338,15 @@ class Part:
             values = [became for value in values for became in _guarded(step.kind, _all, step, value)]
         return [Element(key, value) for value in values]
 
-    def _sunk(self, element: Element | Result) -> Output:
-        """Return what is written of a value, or of a result itself."""
+    def _sunk(self, key: str | None, value: Any) -> Output:
         try:
-            value = self.job.encode(element if isinstance(element, Result) else element.value)
+            coded = self.job.encode(value)
         except Exception as exc:
             raise StepError("encode", exc) from exc
-        key = None if element.key is None else element.key.encode()
-        return _sendable("to", Output(self.job.sink, key, value))
+        name = None if key is None else key.encode()
+        if len(coded) + len(name or b"") > LARGEST:
+            raise _too_large("to", len(coded) + len(name or b""))
+        return Output(self.job.sink, name, coded)
 
     def _sent_on(self, function: Any, record: Record, number: int, value: Any) -> Output:
         key = _guarded("key_by", function, value)
@@ -383,9 +384,9 @@ class Part:
                     values: list[Any] = [each]
                     for step in self._after:
                         values = [became for value in values for became in _guarded(step.kind, _all, step, value)]
-                    sunk = [self._sunk(Element(each.key, value)) for value in values]
+                    sunk = [self._sunk(each.key, value) for value in values]
                 else:
-                    sunk = [self._sunk(each)]
+                    sunk = [self._sunk(each.key, each)]
             except StepError as exc:
                 outputs.append(self._letter(record._replace(key=each.key.encode(), value=_said(each)), exc))
             else:
@@ -462,9 +463,13 @@ def _bytes(output: Output) -> int:
     return size
 
 
+def _too_large(kind: str, size: int) -> StepError:
+    return StepError(kind, ValueError(f"a record of {size} bytes, more than {LARGEST}"))
+
+
 def _sendable(kind: str, output: Output) -> Output:
     if _bytes(output) > LARGEST:
-        raise StepError(kind, ValueError(f"a record of {_bytes(output)} bytes, more than {LARGEST}"))
+        raise _too_large(kind, _bytes(output))
     return output
 
 
