@@ -11,7 +11,20 @@ from pathlib import Path
 import pytest
 from reports import SCRIPT_NAME, Pipeline, Reader, crowd, member, report_of, shop
 
-from monitor.model import Failure, Finding, Member, Report, TopicPartition, Why
+from monitor.model import (
+    Consumer,
+    DurationHistogram,
+    Failure,
+    FaustAgent,
+    FaustWorker,
+    Finding,
+    Kind,
+    LastHour,
+    Member,
+    Report,
+    TopicPartition,
+    Why,
+)
 from monitor.publish.http import PAGE, HttpServer, Published
 from monitor.publish.trail import Trail
 
@@ -651,3 +664,33 @@ def test_text_can_be_read(scheme):
     for ink, ground in pairs:
         lighter, darker = sorted((luminance(of[ink]), luminance(of[ground])), reverse=True)
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (ink, ground)
+
+
+WORKER = FaustWorker(
+    Consumer(Kind.GROUP, "billing"), "host-1", "recovering", 0.0, 0.0, 5.0,
+    (FaustAgent("add", "orders", 1000, 3, DurationHistogram((1.0,), (1000,), 1000, 5.0), 4, 4096),),
+    4, 1.5, 0.25, 3, 4.5, 1.0, True, 90, {}, {"orders": (0, 1)}, 0, 0,
+)  # fmt: skip
+
+
+def test_the_details_show_faust_workers_and_the_last_hour(page, site, expect):
+    """What a silent worker said of the moment is a question mark with the reason; its counts stay."""
+    hour = LastHour(59, 1234, 60.5, None, None, 10.0, 9.5, 0.75)
+    cluster = replace(
+        now_shop().report(),
+        faust=(WORKER, replace(WORKER, worker="host-2", is_silent=True)),
+        last_hour={WORKER.consumer: hour},
+    )
+    site.publish(cluster)
+    open_page(page, site)
+    row(page, "billing").click()
+    lines = page.get_by_role("region", name="Faust workers").locator("tbody tr")
+
+    expect(lines).to_have_count(2)
+    expect(lines.nth(0)).to_contain_text("recovering, 90 left")
+    expect(lines.nth(0)).to_contain_text("5.0 ms")
+    expect(lines.nth(1)).to_contain_text("silent")
+    expect(lines.nth(1)).to_contain_text("1,000")
+    expect(lines.nth(1).locator(".unknown").first).to_have_attribute("title", "the worker does not report any more")
+    expect(page.locator("#detail-body")).to_contain_text("Last hour, 59 minutes of it kept")
+    expect(page.locator("#detail-body")).to_contain_text("75.0 % of the time")
