@@ -164,6 +164,7 @@ def test_a_users_app_with_packages_called_like_ours_reports_what_it_does(kafka, 
     assert ("stopped", GOOD + 1) == (last["state"], last["agents"][0]["events"])
 
 
+@pytest.mark.soak
 def test_reports_never_make_their_topic(kafka, topic, tmp_path):
     """Topics are made by whoever asks for them; an app that may not report works all the same."""
     group, absent = f"shop-{uuid.uuid4().hex[:8]}", f"absent-{uuid.uuid4().hex[:8]}"

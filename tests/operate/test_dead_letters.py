@@ -1,19 +1,16 @@
 """Dead letters on a real Kafka and as values: which are listed, where they go, and that none is lost or sent twice."""
 
 import json
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka_feed import PATIENCE_SECONDS, consume, create_topics
 
+from monitor.cli.main import streamgauge
 from monitor.operate.dead_letters import REPLAYED, Letter, Place, Wanted, marked, plan
-
-STREAMGAUGE = Path(sys.executable).with_name("streamgauge")
 
 
 def headers(topic="orders", partition=1, offset=7, error="map: KeyError: 'x'", own=()):
@@ -101,9 +98,8 @@ def test_a_mark_that_is_none_names_nothing(value):
 
 def run(bootstrap, *arguments):
     """Run a dlq command; return exit code, what it printed as JSON, and stderr."""
-    command = [STREAMGAUGE, "dlq", *arguments, "--bootstrap-servers", bootstrap, "-o", "json"]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
-    return ended.returncode, json.loads(ended.stdout) if ended.stdout else None, ended.stderr
+    ended = CliRunner().invoke(streamgauge, ["dlq", *arguments, "--bootstrap-servers", bootstrap, "-o", "json"])
+    return ended.exit_code, json.loads(ended.stdout) if ended.stdout else None, ended.stderr
 
 
 @pytest.mark.integration
