@@ -28,6 +28,9 @@ from monitor.settings import Metrics
 log = structlog.get_logger(__name__)
 
 
+OF_GROUPS = frozenset({Level.CONSUMER_STATE, Level.CONSUMER_PROTOCOL})
+"""The levels of which nothing changes while what is known of the groups stays the same object."""
+
 RowsOf = Callable[[Level], Rows]
 """Gives the rows of a level; for who lays out anew, so it makes them once for all metrics of a level."""
 
@@ -84,14 +87,17 @@ class ClusterText:
         if report is self._report:
             return
         self._taken = None
+        same_groups = self._report is not None and _are_groups_same(report, self._report)
         self._rows.update(report)
         savings = dict.fromkeys(Step, 0)
         for metric in self._families:
             if metric.read is None or metric.level not in LAID_OUT:
                 self._written.setdefault(metric.name, _TextBlock()).write(metric, report)
                 continue
-            self._columns[metric.name] = column = metric.read(report)
-            self._segments[metric.name] = segments = self._rows.segments(metric, report, len(column))
+            if not (same_groups and metric.level in OF_GROUPS and metric.name in self._segments):
+                self._columns[metric.name] = column = metric.read(report)
+                self._segments[metric.name] = self._rows.segments(metric, report, len(column))
+            segments = self._segments[metric.name]
             step = step_of(metric)
             if step is not None:
                 savings[step] += sum(segment.size for segment in segments)
@@ -119,6 +125,13 @@ class ClusterText:
                     block = _Block(segment.key, SlotBlock(metric.name, segment.rows(rows), column, segment.cut))
                 laid[name] = block
         self._taken = taken
+
+
+def _are_groups_same(report: ClusterReport, before: ClusterReport) -> bool:
+    is_same: bool = (
+        report.groups is before.groups and report.positions.layout.consumers is before.positions.layout.consumers
+    )
+    return is_same
 
 
 @dataclass(frozen=True, slots=True)

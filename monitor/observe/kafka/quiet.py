@@ -50,6 +50,9 @@ class RestfulReader:
         self._asked_resting: Asked = {}
         self._commits: tuple[Commits, Commits] | None = None
         self._signs: object = None
+        self._states: Mapping[str, object] = {}
+        self._signs_of: Asked = {}
+        self._signs_now: list[object] = []
         self._read_at = float("-inf")
         self._regrouped_at = float("-inf")
         self._is_disturbed = False
@@ -73,7 +76,10 @@ class RestfulReader:
         """
         self._split(asked)
         active = await self._active.read(poll, keeper, patience, self._asked_active)
-        signs = [states.get(name) for name in self._asked_resting]
+        if states is not self._states or self._signs_of is not self._asked_resting:
+            self._states, self._signs_of = states, self._asked_resting
+            self._signs_now = [states.get(name) for name in self._asked_resting]
+        signs = self._signs_now
         before = None if self._commits is None else self._commits[1]
         self.is_incomplete = (
             before is not None

@@ -476,6 +476,9 @@ def _kept_column(new: npt.NDArray[N], old: npt.NDArray[N]) -> npt.NDArray[N]:
     return old if np.array_equal(old, new) else new
 
 
+_NO_ROWS = np.empty(0, np.intp)
+
+
 def _note_unread(poll: Poll, commits: Commits, partitions: PartitionColumns, positions: PositionColumns) -> None:
     """Note every group, topic and position that could not be read for a reason of its own.
 
@@ -486,7 +489,7 @@ def _note_unread(poll: Poll, commits: Commits, partitions: PartitionColumns, pos
         if why not in told:
             poll.fail("group", name, why)
     layout = partitions.layout
-    unread = np.flatnonzero(~np.isin(partitions.why, list(told)))
+    unread = np.flatnonzero(~np.isin(partitions.why, list(told))) if partitions.why.any() else _NO_ROWS
     topics: dict[tuple[int, int], int] = defaultdict(int)
     for row in unread.tolist():
         topics[int(layout.topic[row]), int(partitions.why[row])] += 1
@@ -499,6 +502,8 @@ def _note_positions(
     poll: Poll, commits: Commits, partitions: PartitionColumns, positions: PositionColumns, told: set[int]
 ) -> None:
     layout = positions.layout
+    if not positions.why.any():
+        return
     odd = ~np.isin(positions.why, [Why.NO_COMMIT, *told]) & (positions.why != partitions.why[layout.row])
     if not odd.any():
         return
