@@ -164,7 +164,8 @@ def _wait(child: Any) -> int:
 
     before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return int(child.wait())
+        code = int(child.wait())
+        return code if code >= 0 else 128 - code  # as shells tell that a signal ended it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

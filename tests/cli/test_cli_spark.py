@@ -173,3 +173,10 @@ def test_a_signal_goes_to_the_job_and_not_to_its_jvm():
     assert 5 == spark._wait(child)
     assert waiting == signal.getsignal(signal.SIGTERM)
     child.stdout.close()
+
+
+def test_a_job_that_was_killed_has_a_shells_exit_code():
+    """128 and the signal's number."""
+    child = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+
+    assert 137 == spark._wait(child)

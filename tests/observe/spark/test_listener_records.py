@@ -65,6 +65,14 @@ def test_a_torn_batch_at_the_end_is_read_the_next_time():
         assert ([b"a"], 1) == ([each.value for each in found], following)
 
 
+def test_a_number_without_an_end_is_malformed():
+    """No loop over a record that is nothing but continuation bits."""
+    raw = bytearray(batch(0, [(1, None, b"a" * 40)]))
+    raw[61:91] = b"\x80" * 30
+    with pytest.raises(MalformedError, match="more than 64 bits"):
+        records(bytes(raw), 0)
+
+
 def test_control_records_are_left_out():
     """What transactions leave in the log is nobody's event."""
     assert ([], 2) == records(batch(1, [(1, b"\0\0\0\1", b"\0\0")], attributes=0x20), 1)
