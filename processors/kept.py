@@ -39,6 +39,7 @@ STRETCH = 1 << 20
 NOTHING_APPLIED: Position = (-1, 0)
 
 _encode = encoder()
+_decode = json.JSONDecoder().decode
 
 
 class KeptError(ValueError):
@@ -88,7 +89,7 @@ class PartitionState:
         meta: dict[str, Any] = json.loads(kept[META]) if META in kept else {"flush": 0, "begin": [0, 0]}
         panes, torn, last = _panes(kept, meta["flush"], *meta["begin"])
         if META in kept:
-            snapshot = {**meta["windows"], "panes": sorted(panes.items())}
+            snapshot = {**meta["windows"], "panes": [(number, pane.items()) for number, pane in sorted(panes.items())]}
             self.windows = Windows.restore(window.span, window.aggregate, snapshot)
             self.windows.expect(sources)
             self.windows.track_changes()
@@ -157,27 +158,30 @@ class PartitionState:
 
 def _panes(
     kept: Mapping[bytes, bytes], counts_to: int, base: int, begin: int
-) -> tuple[dict[int, list[Any]], list[tuple[int, str, bool]], int]:
+) -> tuple[dict[int, dict[str, Any]], list[tuple[int, str, bool]], int]:
     """Return values by pane as the flushes that count left them, what others wrote, and the last number.
 
     Those up to ``base`` count, and from ``begin`` to ``counts_to``. Of what others wrote it is told whether there is a
     value from before.
     """
-    panes: dict[int, list[Any]] = {}
+    panes: dict[int, dict[str, Any]] = {}
     torn: list[tuple[int, str, bool]] = []
     last = 0
     for name, value in kept.items():
         if name == META:
             continue
         number, key = _parsed(name)
-        flush, now, *before = json.loads(value)
+        flush, now, *before = _decode(value.decode())
         last = max(last, flush)
         if not (flush <= base or begin <= flush <= counts_to):
             torn.append((number, key, bool(before)))
             if not before:
                 continue
             (now,) = before
-        panes.setdefault(number, []).append([key, now])
+        pane = panes.get(number)
+        if pane is None:
+            pane = panes[number] = {}
+        pane[key] = now
     return panes, torn, last
 
 
