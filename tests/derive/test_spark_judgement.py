@@ -281,9 +281,9 @@ STATE = SparkState("stateStoreSave", 10_000, 5_000_000, 10, 5, 0, 20.0, 5.0, 7.0
         pytest.param(slow(walCommit=1.0, commitOffsets=1.2), ["checkpoint_writes"], id="slow checkpoint"),
         pytest.param({**slow(), "state": (STATE,)}, ["state"], id="32 s of state over four stores of a 6 s batch"),
         pytest.param(
-            {**slow(), "state": (replace(STATE, updates_seconds=1.0, removals_seconds=0.0, commit_seconds=1.0),)},
+            {**slow(), "state": (replace(STATE, updates_seconds=4.0, removals_seconds=0.0, commit_seconds=4.0),)},
             ["slow_batches"],
-            id="half a second of state",
+            id="8 s over four stores are 2 s",
         ),
         pytest.param({**slow(), "driver": SparkDriver(AT, gc_ratio=0.3)}, ["memory"], id="garbage"),
         pytest.param({**slow(), "driver": SparkDriver(AT, spilled_bytes=7_000_000)}, ["memory"], id="spill"),
@@ -525,7 +525,7 @@ def test_a_report_without_anything_graver_is_the_same():
 
 def test_a_query_that_could_not_be_read_stays_unknown():
     """Its last look is no news: nothing is judged by it."""
-    history, query = History(), case(at=AT + 600, lag=70).query
+    history, query = History(), case(inflight_batch_id=20, inflight_planned_at=AT).query
     kafka = kafka_snapshot({("orders", 0): (0, 100)}, {}, at=AT + 600)
     sparks = SparkSnapshot("default", AT, AT + 1, True, (query,))
     derive(observe(kafka, sparks, history), history, lambda _: 300.0)

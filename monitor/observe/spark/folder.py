@@ -230,8 +230,6 @@ class Checkpoint:
         ahead = sorted(number for number in plans if number > newest)[-AT_ONCE:]
         wanted = [*done, *ahead]
         known = self._last_plan
-        if newest < 0 or (known < 0 and 0 in wanted):
-            self._read_initial()
         new_commits = sorted(n for n in commits if n > self._last_commit and n >= (done[0] if done else newest))
         self._take_all("commits", new_commits, commits, self._take_commit)
         self._take_all("offsets", [n for n in wanted if n > known], plans, self._take_plan)
@@ -268,6 +266,8 @@ class Checkpoint:
 
     def _take_plan(self, number: int, content: Content) -> None:
         file = self._parsed(f"{self._folder}/offsets/{number}", content, parse_offsets)
+        if number == 0:
+            self._read_initial()  # it was written before the first plan
         last = self._last_plan
         before = self._initial if number == 0 else self._sources.get(last, {})
         planned_at = math.nan if file.batch_timestamp_ms is None else file.batch_timestamp_ms / 1000

@@ -120,6 +120,9 @@ def test_a_slow_plan_alone_is_no_real_time_mode(tmp_path):
 def test_a_copy_is_no_real_time_mode(tmp_path):
     """Copied files are all of one moment, long after their batches: nothing says that they were planned late."""
     shutil.copytree(FIXTURES / "kafka-4.2.0", tmp_path / "q")
+    for log, at in (("offsets", NOW), ("commits", NOW + 0.5)):
+        for file in (tmp_path / "q" / log).iterdir():
+            os.utime(file, (at, at))
 
     assert SparkMode.MICRO_BATCH == look(tmp_path / "q").mode
 
@@ -177,6 +180,19 @@ def test_a_look_reads_only_the_next_batch(tmp_path):
     store.asked.clear()
     query.look(lambda: NOW)
     assert ["commits/4"] == store.asked
+
+
+def test_the_first_batch_has_its_start_however_much_came_at_once(tmp_path):
+    """The start, the plan and the commit all appear between two looks: the batch's rows count from that start."""
+    folder = new_folder(tmp_path)
+    query = checkpoint(folder)
+    assert {} == query.look(lambda: NOW).committed
+    (folder / "sources/0").mkdir(parents=True)
+    (folder / "sources/0/0").write_text('\0v1\n{"orders":{"0":3,"1":4}}')
+    run(folder, 0, T0_MS, 0.5, [10, 10])
+    run(folder, 1, T0_MS + 1000, 0.5, [11, 12])
+
+    assert [13, 3] == [each.input_rows for each in query.look(lambda: NOW).batches]
 
 
 def test_a_folder_that_changed_in_a_way_no_number_explains_is_listed(tmp_path):

@@ -188,6 +188,19 @@ async def test_a_query_set_back_on_an_object_store_is_seen_with_the_next_listing
     assert 2 == (await source.observe()).queries[0].batch_id
 
 
+async def test_a_batch_written_again_on_an_object_store_is_seen_with_the_next_listing():
+    """Under the same number, but at another time: the query was set back and has caught up with itself."""
+    bucket, clock = Bucket(), Clock()
+    new_query(bucket, "lake/q", 5)
+    source = in_bucket(bucket, "s3://lake/q", clock=clock)
+    await source.observe()
+    text, at = bucket.objects["lake/q/offsets/4"]
+    bucket.put("lake/q/offsets/4", text.replace(b'{"0":40}', b'{"0":77}'), at + 500)
+    clock.now += LIST_SECONDS
+
+    assert {TopicPartition("orders", 0): 77} == (await source.observe()).queries[0].committed
+
+
 async def test_an_object_store_that_fails_makes_every_query_unknown_and_none_leave():
     """One line each, whatever its driver raises, and they are back when it is."""
     bucket, clock = Bucket(), Clock()
