@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts.promql import CONSUMER, PARTITION, before, by, equals, last, on, series
+from alerts.promql import CONSUMER, PARTITION, before, by, differs, equals, last, on, series
 from alerts.rule import VALUE, Format, Number, Record, Rule, Severity
 from alerts.words import (
     ABANDONED,
@@ -47,7 +47,8 @@ STORM = 5
 _HOT = 5
 _CLOCK = 0.95  # the age of a record that nobody takes grows as fast as the clock; a little less, for the bound
 
-_stopped, _unknown, _losing_data = (health(each) for each in (Health.STOPPED, Health.UNKNOWN, Health.LOSING_DATA))
+_stopped = health(Health.STOPPED, differs("kind", "spark"))  # a query that ended has an alert of its own
+_unknown, _losing_data = (health(each) for each in (Health.UNKNOWN, Health.LOSING_DATA))
 _age, _objective = series(LAG_SECONDS), series(OBJECTIVE_SECONDS)
 _surely = f"{last(_age, LAST_KNOWN)} - {last(series(LAG_SECONDS_BOUND), LAST_KNOWN)}"
 _TOPIC = (*CONSUMER, "topic")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts.promql import CONSUMER, before, by, last, series
+from alerts.promql import CONSUMER, before, by, equals, last, on, series
 from alerts.rule import VALUE, Format, Number, Rule, Severity
 from alerts.words import (
     BATCH_SECONDS,
@@ -10,12 +10,15 @@ from alerts.words import (
     INFLIGHT_SECONDS,
     INPUT_ROWS,
     KNOWN_LAG_RECORDS,
+    LAG_SECONDS,
     LAST_COMMIT,
     LAST_KNOWN,
     OBJECTIVE_SECONDS,
     TRIGGER_SECONDS,
     WATERMARK,
+    health,
 )
+from monitor.model import Health
 
 UNTRIGGERED_SECONDS = 1800
 """What is long for a query whose trigger interval is not in the settings."""
@@ -46,11 +49,30 @@ def _too_long(seconds: str, triggers: int, least: int) -> str:
 
 _stuck = by("max", CONSUMER, _too_long(_inflight, 10, 600))
 
-# With a batch in flight it is stuck, which has an alert of its own; with nothing to read it has nothing to commit.
+_SPARK = equals("kind", "spark")
+
+
+def _judged(value: Health) -> str:
+    """Return queries with this health; a look at which one could not be judged ends nothing."""
+    own = health(value, _SPARK)
+    return by(
+        "max",
+        CONSUMER,
+        f"{last(own, FRESH)} == 1\n"
+        "or\n"
+        f"max_over_time({own}[{FRESH}]) == 1 and ignoring (health) {last(health(Health.UNKNOWN, _SPARK), FRESH)} == 1",
+    )
+
+
+_lost, _ended = _judged(Health.LOST), _judged(Health.STOPPED)
+
+# With a batch in flight it is stuck, and one that is lost or has ended has an alert of its own as well; with nothing to
+# read it has nothing to commit.
 _not_committing = by(
     "max",
     CONSUMER,
-    f"(\n{_too_long(_since_commit, 20, 900)}\n)\nand {last(series(KNOWN_LAG_RECORDS), FRESH)} > 0\nunless {_inflight}",
+    f"(\n{_too_long(_since_commit, 20, 900)}\n)\nand {last(series(KNOWN_LAG_RECORDS), FRESH)} > 0\nunless {_inflight}"
+    f"\nunless {on(CONSUMER)} (\n{_lost}\nor\n{_ended}\n)",
 )
 
 _watermark = series(WATERMARK)
@@ -64,6 +86,8 @@ _watermark_standing = by(
 _known_lag = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
 _trigger_number = Number("trigger", Format.SECONDS, TRIGGER_SECONDS)
 _duration = Number(VALUE, Format.SECONDS)
+_late_by = Number("age", Format.SECONDS, LAG_SECONDS, window=LAST_KNOWN)
+_since = Number("since", Format.SECONDS, LAST_COMMIT, window=LAST_KNOWN, since=True)
 
 SPARK_RULES: tuple[Rule, ...] = (
     Rule(
@@ -103,6 +127,32 @@ SPARK_RULES: tuple[Rule, ...] = (
         description="The query {consumer} on cluster {cluster} committed its last micro-batch {value} ago and has none "
         "in flight; its trigger interval is {trigger}. Records known to wait: {records}.",
         numbers=(_duration, _trigger_number, _known_lag),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkLost",
+        Severity.CRITICAL,
+        CONSUMER,
+        _lost,
+        hold="5m",
+        keep="5m",
+        summary="A Spark query has gone without a word, and records wait for it.",
+        description="The query {consumer} on cluster {cluster} does nothing any more and has not said that it ended; "
+        "its last commit is {since} ago. Records known to wait: {records}; age of the oldest: {age}.",
+        numbers=(_since, _known_lag, _late_by),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkEnded",
+        Severity.CRITICAL,
+        CONSUMER,
+        _ended,
+        hold="5m",
+        keep="5m",
+        summary="A Spark query has ended or failed, and records wait for it.",
+        description="The query {consumer} on cluster {cluster} said that it ended; its last commit is {since} ago. "
+        "Records known to wait: {records}; age of the oldest: {age}.",
+        numbers=(_since, _known_lag, _late_by),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts.promql import CONSUMER, by, differs, equals, last, series
+from alerts.promql import CONSUMER, Matcher, by, differs, equals, last, series
 
 FRESH = "3m"
 """How old a sample may be and still count as now: two lost scrapes at Prometheus' default interval of 1 minute."""
@@ -57,9 +57,9 @@ ABANDONED = f"{last(series(TOPIC_ABANDONED), LAST_KNOWN)} == 1"
 """Topics that a group no longer reads: nobody is to be woken for those."""
 
 
-def health(value: str) -> str:
-    """Return the selector of one health of the consumers."""
-    return series(HEALTH, equals("health", value))
+def health(value: str, *matchers: Matcher) -> str:
+    """Return the selector of one health of the consumers, or of some of them."""
+    return series(HEALTH, equals("health", value), *matchers)
 
 
 def late(share: float) -> str:
