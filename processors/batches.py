@@ -53,6 +53,12 @@ class BatchThread(AIOKafkaConsumerThread):
         super().__post_init__()
         self.seeks = 0
 
+    def _stopped_set(self) -> None:
+        if self.thread_loop.is_closed():  # it has ended by itself, as the app crashed
+            self._stopped.set()
+        else:
+            super()._stopped_set()
+
     async def fetch(self, active: set[TP]) -> tuple[Mapping[TP, Sequence[Any]], int]:
         """Return fetched records by partition, and how many seeks came before them."""
         fetched: tuple[Mapping[TP, Sequence[Any]], int] = await self.call_thread(self._fetch, active)

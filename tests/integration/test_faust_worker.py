@@ -195,7 +195,7 @@ def test_a_job_stops_loudly_when_most_records_fail(kafka, tmp_path):
         code = process.wait(PATIENCE_SECONDS)
         letters = consume(kafka.bootstrap, f"{topic}-dlq", 60)
         said = ""
-        while "crashed" not in said:
+        while "streamgauge: the app" not in said:
             said = lines.get(timeout=5)
 
     assert 70 == code
