@@ -89,7 +89,7 @@ async def test_minutes_leave_as_time_goes_by():
 
 async def test_others_are_passed_over_and_what_is_none_is_told():
     """Longer windows, other clusters, removals; and whatever else is on the topic."""
-    made, _ = source([minute(1, size=3600), minute(1, cluster="other"), None, b"{", minute(1)])
+    made, _ = source([minute(1, size=3600), minute(2, cluster="other"), None, b"{", minute(1)])
     hours, failures = await made.look()
 
     assert {BILLING: 1} == {who: hour.minutes for who, hour in hours.items()}
