@@ -266,7 +266,8 @@ def test_results_are_those_of_a_plain_loop_while_workers_are_killed(kafka, tmp_p
         truth = expected(produced.values)
         (tmp_path / "own_job.py").write_text(text.replace("(0.02, 0.02)", "(0, 0)"))
         calm = time.monotonic()  # since when all is committed and nothing more comes
-        while len(results.found) < len(truth) and time.monotonic() - calm < CALM_SECONDS:
+        sent = []
+        while sent != produced.sent or (len(results.found) < len(truth) and time.monotonic() - calm < CALM_SECONDS):
             assert time.monotonic() < deadline, f"{len(results.found)} of {len(truth)} results"
             while fleet.reap() < WORKERS:
                 fleet.start()

@@ -61,13 +61,15 @@ class Log:
         self.changelogs = defaultdict(list)
         self.committed = defaultdict(int)
         self.on_their_way = defaultdict(list)
+        self.arrived = set()  # since the last whole flush; of two workers in a row it would be one too many
 
     def read_back(self, place, chance):
         """Return a changelog as it is now; what its last writer had on its way may arrive after that."""
         kept = self.latest(place)
         late = self.on_their_way.pop(place, [])
-        if chance.random() < 0.5:
+        if place not in self.arrived and chance.random() < 0.5:
             self.changelogs[place] += late
+            self.arrived.add(place)
         return kept
 
     def latest(self, place):
@@ -147,6 +149,7 @@ class Worker:
                 self.write()
                 self.log.changelogs[place].append(entry)
             self.log.on_their_way.pop(place)
+            self.log.arrived.discard(place)
         self.write()
         self.log.committed[place] = max(self.log.committed[place], position)
 
