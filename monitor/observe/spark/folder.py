@@ -320,11 +320,10 @@ class Checkpoint:
         newest = self._last_commit if self._commits else None
         if newest is not None and newest not in self._plans:
             raise CheckpointError("MALFORMED", f"{self.path} has commits/{newest} but no offsets/{newest}")
-        if self._built is None:
-            self._built = self._build(newest)
-        return replace(self._built, observed_at=now)
+        self._built = self._build(newest, now) if self._built is None else replace(self._built, observed_at=now)
+        return self._built
 
-    def _build(self, newest: int | None) -> SparkQuery:
+    def _build(self, newest: int | None, now: float) -> SparkQuery:
         self._update_batches()
         self._mode = mode_of(self._plans, self._commits)
         inflight = [number for number in self._plans if newest is None or number > newest]
@@ -334,7 +333,7 @@ class Checkpoint:
             consumer=Consumer(Kind.SPARK, self.name),
             query_id=self.query_id or "",
             checkpoint=self.path,
-            observed_at=math.nan,
+            observed_at=now,
             committed=slowest(self._initial if newest is None else self._sources[newest]),
             planned=slowest(self._sources[inflight[-1]]) if inflight else {},
             batch_id=newest,
