@@ -23,7 +23,9 @@ Of ``aiokafka`` private attributes are used where Faust's own driver does.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import faust
@@ -32,6 +34,8 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from faust.types import TP
 
 from monitor.errors import UsageError
+
+Fetched = tuple[Mapping[TP, Sequence[Any]], Mapping[TP, int]]
 
 Taker = Callable[[TP, Sequence[Any], Callable[[], bool]], Coroutine[Any, Any, None]]
 """Takes records of a partition. The function says whether it may go on: ask again after each await."""
@@ -51,7 +55,7 @@ class BatchThread(AIOKafkaConsumerThread):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.seeks = 0
+        self.seeks: Counter[TP] = Counter()
 
     def _stopped_set(self) -> None:
         if self.thread_loop.is_closed():  # it has ended by itself, as the app crashed
@@ -59,16 +63,19 @@ class BatchThread(AIOKafkaConsumerThread):
         else:
             super()._stopped_set()
 
-    async def fetch(self, active: set[TP]) -> tuple[Mapping[TP, Sequence[Any]], int]:
-        """Return fetched records by partition, and how many seeks came before them."""
-        fetched: tuple[Mapping[TP, Sequence[Any]], int] = await self.call_thread(self._fetch, active)
+    async def fetch(self, active: set[TP]) -> Fetched:
+        """Return fetched records by partition, and how many seeks of it came before them.
+
+        By partition, as what is dropped has to be fetched again: only a seek of its own partition sees to that.
+        """
+        fetched: Fetched = await self.call_thread(self._fetch, active)
         return fetched
 
-    async def _fetch(self, active: set[TP]) -> tuple[Mapping[TP, Sequence[Any]], int]:
+    async def _fetch(self, active: set[TP]) -> Fetched:
         consumer = self._ensure_consumer()
         most = self.app.conf.broker_max_poll_records
         records = await self._fetch_records(consumer, active, timeout=POLL_SECONDS, max_records=most)
-        return records, self.seeks
+        return records, {tp: self.seeks[tp] for tp in records}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek all partitions to their committed offsets, or to where they begin."""
@@ -89,7 +96,7 @@ class BatchThread(AIOKafkaConsumerThread):
         for tp in assigned:
             if tp in consumer.assignment():
                 consumer.seek(tp, begins[tp] if committed[tp] is None else committed[tp])
-        self.seeks += 1
+                self.seeks[tp] += 1
         return {tp: offset for tp, offset in committed.items() if offset is not None}
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
@@ -100,7 +107,7 @@ class BatchThread(AIOKafkaConsumerThread):
             read.pop(tp, None)
             if offset > 0:
                 read[tp] = offset
-        self.seeks += 1
+            self.seeks[tp] += 1
         positions = asyncio.gather(*[consumer.position(tp) for tp in partitions])
         await asyncio.wait_for(positions, self.app.conf.broker_request_timeout)
 
@@ -178,23 +185,23 @@ class BatchConsumer(Consumer):
             if not self.app.should_stop:
                 raise
 
-    async def _hand_over(self, records: Mapping[TP, Sequence[Any]], seeks: int, active: set[TP]) -> None:
-        def is_current() -> bool:
-            return self._opened.is_set() and seeks == self._thread.seeks and not self.should_stop
+    async def _hand_over(self, records: Mapping[TP, Sequence[Any]], seeks: Mapping[TP, int], active: set[TP]) -> None:
+        def is_current(tp: TP) -> bool:
+            return self._opened.is_set() and seeks[tp] == self._thread.seeks[tp] and not self.should_stop
 
         others: dict[TP, list[Any]] = {}
         for tp, batch in records.items():
             taker = self._takers.get(tp.topic)
             if taker is None:
                 others[tp] = list(batch)
-            elif is_current():
+            elif is_current(tp):
                 place = TP(tp.topic, tp.partition)
                 self._check_begin(place, batch[0].offset)
                 self.app.monitor.track_tp_end_offset(place, self.highwater(tp))
-                await taker(place, batch, is_current)
+                await taker(place, batch, partial(is_current, tp))
         for number, (tp, record) in enumerate(self.scheduler.iterate(others) if others else ()):
-            if not is_current():
-                return
+            if not is_current(tp):
+                continue
             if number % YIELD_EVERY == YIELD_EVERY - 1:
                 await asyncio.sleep(0)
             if tp in active or tp in self._buffered_partitions:

@@ -198,11 +198,11 @@ class JobApp(BatchApp):
     def _taker(self, part: Part) -> Any:
         async def take(tp: TP, records: Any, may_go_on: Any) -> None:
             await self._declare()
-            self._check_table(part, tp)
             for begin in range(0, len(records), CHUNK):
                 async with self._turn:
                     if not may_go_on() or not (self.table is None or self.table.is_ready):
                         return  # they come again, after a seek
+                    self._check_table(part, tp)
                     await self._check_source(part.begin(tp.partition, records[0].offset))
                     await self._process(part, records[begin : begin + CHUNK])
                 windows = part.state[tp.partition].windows
