@@ -74,7 +74,8 @@ class Commit(NamedTuple):
 def slowest(sources: Sources) -> dict[TopicPartition, int]:
     """Join the positions of all sources; of two on the same partition the smaller counts."""
     if len(sources) == 1:
-        return dict(next(iter(sources.values())) or {})
+        (only,) = sources.values()
+        return {} if only is None else dict(only)
     joined: dict[TopicPartition, int] = {}
     for positions in sources.values():
         for tp, offset in (positions or {}).items():
