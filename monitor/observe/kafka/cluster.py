@@ -85,7 +85,7 @@ LONGEST_THROTTLE_SECONDS = 60.0
 LAG_DEPENDS_ON = frozenset({wire.METADATA.key, wire.LIST_GROUPS.key, wire.OFFSET_FETCH.key, wire.LIST_OFFSETS.key})
 """The requests without which there is no lag; what else a broker does not answer takes nothing else along."""
 
-ASIDE_SECONDS = 15.0
+ASIDE_SECONDS = 10.0
 """How long a broker is not asked again something else that it let time out twice in a row."""
 
 OFFSETS_TOPIC = "__consumer_offsets"
