@@ -171,6 +171,8 @@ class PaneTable(faust.Table[bytes, bytes]):
     ) -> None:
         """Forget partitions that went, and all if other workers may have had them."""
         self.is_ready = False
+        # Faust clears it every five seconds: set by the last recovery, it would end the next one at once.
+        self._recovery.signal_recovery_end.clear()
         # A leader that does not know of a topic yet assigns the other without it.
         mine = partitions_of(assigned, self.changelog_topic_name) & partitions_of(assigned, self.source)
         is_next = generation_id == self._generation + 1
@@ -186,7 +188,13 @@ class PaneTable(faust.Table[bytes, bytes]):
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Note that all has been read back, unless another rebalance has begun."""
         await super().on_recovery_completed(active_tps, standby_tps)
-        self.is_ready = self._recovery._generation_id == self._generation  # noqa: SLF001  # nothing else tells
+        if self._recovery._generation_id != self._generation:  # noqa: SLF001  # nothing else tells
+            return
+        if self._recovery.need_recovery():
+            problem = f"{self.changelog_topic_name} was not read to its end, and windows would begin from an old state"
+            await self.app.crash(RuntimeError(problem))
+        else:
+            self.is_ready = True
 
     @property
     def _recovery(self) -> Recovery:

@@ -280,6 +280,7 @@ async def test_the_rest_of_a_batch_is_left_when_the_flow_stops(app, monkeypatch)
 )
 async def test_nothing_is_taken_before_what_is_kept_is_read_back(app, recovering, completed, taken):
     """Windows would begin anew, and be kept so. The records come again when all is there."""
+    recovering.active_offsets[TP(CHANGELOG, 0)] = 5
     await app.table.on_rebalance({TP(CHANGELOG, 0)}, set(), set(), 8)
     if completed is not None:
         recovering._generation_id = completed
@@ -313,6 +314,32 @@ async def test_a_source_that_was_made_again_is_refused(app, ends, refused):
     else:
         await app.take({"at": 20}, begin=1)
         assert 2 == app.counts.read
+
+
+async def test_what_was_not_read_back_to_its_end_ends_the_worker(app, recovering):
+    """Windows would go on from an old state, and write other results than before."""
+    crashes = []
+
+    async def crash(exc):
+        crashes.append(str(exc))
+
+    app.crash = crash
+    await app.table.on_rebalance({TP(CHANGELOG, 0)}, set(), set(), 8)
+    recovering._generation_id = 8
+    await app.table.on_recovery_completed({TP(CHANGELOG, 0)}, set())
+
+    assert [f"{CHANGELOG} was not read to its end, and windows would begin from an old state"] == crashes
+    assert not app.table.is_ready
+
+
+async def test_the_end_of_one_recovery_is_not_that_of_the_next(app, recovering):
+    """Two rebalances can be a second apart."""
+    table, tp = app.table, TP(CHANGELOG, 0)
+    await table.read_back(tp, changed(table, 0, (5, b"1/a", b"x")), lambda: True)
+    assert recovering.signal_recovery_end.is_set()
+    await table.on_rebalance({tp}, set(), set(), 8)
+
+    assert not recovering.signal_recovery_end.is_set()
 
 
 async def test_the_sensor_is_told_of_batches(app):
