@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/streamgauge demo $(if $(CHECK),--check)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "not soak" $(ARGS)
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile $(ARGS)
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/pytest -m soak $(ARGS)

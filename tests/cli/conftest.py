@@ -1,24 +1,10 @@
 """The commands run in this process, against scripted clusters in place of Kafka."""
 
-import logging
-
 import pytest
-import structlog
 from click.testing import CliRunner
 from scripted_kafka import ScriptedKafka
 
 from monitor.cli.main import streamgauge
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was():
-    """Give logging back as it was: commands set it up for their process, and this process goes on."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
