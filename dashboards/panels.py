@@ -30,6 +30,7 @@ UNITS: Mapping[str, str] = {
     "seconds": "s",
     "timestamp": "s",  # shown as the time passed since
     "records": "short",
+    "restarts": "short",
     "rows": "short",
     "members": "short",
     "partitions": "short",

@@ -521,8 +521,16 @@ METRICS: tuple[Metric, ...] = (
         Type.GAUGE,
         "seconds",
         Level.SPARK,
-        "The query's trigger interval, from the settings.",
-        _spark(lambda facts: facts.query.trigger_interval_seconds),
+        "The query's trigger interval, from the settings or its listener, else the one that its batches keep to.",
+        _spark(lambda facts: facts.trigger_interval_seconds),
+    ),
+    Metric(
+        "streamgauge_spark_restarts_total",
+        Type.COUNTER,
+        "restarts",
+        Level.SPARK,
+        "Restarts of the query since the monitor first saw it.",
+        _spark_count(lambda facts: facts.restarts_total),
     ),
     Metric(
         "streamgauge_spark_last_commit_timestamp_seconds",

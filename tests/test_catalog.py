@@ -51,6 +51,7 @@ CONTRACT = {
     "streamgauge_spark_batches_total": ("counter", CONSUMER),
     "streamgauge_spark_input_rows_total": ("counter", CONSUMER),
     "streamgauge_spark_output_rows_total": ("counter", CONSUMER),
+    "streamgauge_spark_restarts_total": ("counter", CONSUMER),
     "streamgauge_spark_batch_phase_seconds_total": ("counter", (*CONSUMER, "phase")),
     "streamgauge_faust_up": ("gauge", WORKER),
     "streamgauge_faust_report_timestamp_seconds": ("gauge", WORKER),

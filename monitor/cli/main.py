@@ -22,6 +22,10 @@ NAME = "streamgauge"
 COMMANDS = {
     "lag": ("monitor.cli.lag:lag", "Ask once how late every consumer is, and judge it."),
     "top": ("monitor.cli.top:top", "Show live how late every consumer is, the gravest first."),
+    "diagnose": (
+        "monitor.cli.diagnose:diagnose",
+        "Name what makes a consumer late, with numbers and the setting to change.",
+    ),
     "serve": ("monitor.cli.serve:serve", "Run the monitor: metrics, status page and API."),
     "doctor": ("monitor.cli.doctor:doctor", "Check settings, connections, versions and permissions."),
     "config": ("monitor.cli.config:config", "Check the settings file, print its schema or an example."),

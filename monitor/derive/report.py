@@ -19,6 +19,7 @@ from monitor.derive.history import History
 from monitor.derive.lag import Sums, sum_parts
 from monitor.derive.observed import Observed, observe
 from monitor.derive.seconds import SecondsLag, place, seconds_lag
+from monitor.derive.spark_health import judged
 from monitor.model import (
     Bools,
     ClusterReport,
@@ -80,7 +81,7 @@ def derive(
     age = _age(seen, history)
     positions = _positions(seen, history, age)
     pairs = history.steps.pairs.get(_topic_lag, seen.records.lag, history.pairs.pair, history.pairs.consumer)
-    return ClusterReport(
+    report = ClusterReport(
         name=seen.kafka.cluster,
         at=seen.kafka.at,
         up=seen.kafka.up,
@@ -100,6 +101,7 @@ def derive(
         requests_total=dict(history.requests),
         failures_total=dict(history.failures),
     )  # fmt: skip
+    return judged(report)
 
 
 def _age(seen: Observed, history: History) -> SecondsLag:

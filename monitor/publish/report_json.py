@@ -285,7 +285,7 @@ def _spark(facts: SparkFacts) -> Object:
         "query_id": query.query_id,
         "batch_id": query.batch_id,
         "last_batch_duration_seconds": facts.last_batch_duration_seconds,
-        "trigger_interval_seconds": query.trigger_interval_seconds,
+        "trigger_interval_seconds": facts.trigger_interval_seconds,
         "inflight_batch_age_seconds": facts.inflight_batch_age_seconds,
         "watermark": None if query.watermark is None else _time_or_none(query.watermark),
         "seen_by": list(query.seen_by),
@@ -300,7 +300,7 @@ def _spark_reasons(facts: SparkFacts | None) -> dict[str, str]:
     return {
         "batch_id": _NO_BATCH,
         "last_batch_duration_seconds": "the last micro-batch spans a restart" if has_batch else _NO_BATCH,
-        "trigger_interval_seconds": "it is not in the settings",
+        "trigger_interval_seconds": "it is not in the settings, no listener tells it, and its batches keep to none",
         "inflight_batch_age_seconds": _NOT_IN_FLIGHT,
         "watermark": "the query has none" if watermark is None else f"{watermark} s since the epoch is not a date",
     }

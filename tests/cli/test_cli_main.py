@@ -77,7 +77,7 @@ def test_the_console_command_answers():
     [
         pytest.param(["lga"], "no such command 'lga': did you mean lag? See streamgauge --help", id="command"),
         pytest.param(["confgi", "check"], "no such command 'confgi': did you mean config?", id="group"),
-        pytest.param(["xyzzy"], "no such command 'xyzzy': there are lag, top, serve", id="nothing near"),
+        pytest.param(["xyzzy"], "no such command 'xyzzy': there are lag, top, diagnose, serve", id="nothing near"),
         pytest.param(["--vershon"], "no such option --vershon: did you mean --version?", id="option"),
         pytest.param(
             ["lag", "--outptu", "json"], "no such option --outptu: did you mean --output?", id="option of lag"

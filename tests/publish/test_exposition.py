@@ -182,13 +182,14 @@ def _other(cluster):
     for index, facts in cluster.spark.items():
         who, counts = _who(cluster.positions.layout.consumers[index]), facts.durations
         yield "spark_last_batch_duration_seconds", who, facts.last_batch_duration_seconds
-        yield "spark_trigger_interval_seconds", who, facts.query.trigger_interval_seconds
+        yield "spark_trigger_interval_seconds", who, facts.trigger_interval_seconds
         yield "spark_last_commit_timestamp_seconds", who, facts.last_commit_at
         yield "spark_inflight_batch_age_seconds", who, facts.inflight_batch_age_seconds
         yield "spark_watermark_timestamp_seconds", who, facts.query.watermark
         yield "spark_batches_total", who, facts.batches_total
         yield "spark_input_rows_total", who, facts.input_rows_total
         yield "spark_output_rows_total", who, facts.output_rows_total
+        yield "spark_restarts_total", who, facts.restarts_total
         for phase, seconds in facts.phase_seconds_total.items():
             yield "spark_batch_phase_seconds_total", {**who, "phase": phase}, seconds
         for bound, count in zip((*counts.bounds, math.inf), (*counts.counts, counts.count), strict=True):
