@@ -404,7 +404,9 @@ def _abandoned(cycle: Cycle) -> np.ndarray:
 def _missing(cycle: Cycle, name: str, shown: set[tuple[str, Partition]]) -> Iterator[Partition]:
     """Yield the positions that a group had all along since an interval before the cycle, and that are not shown."""
     truth, since = cycle.world.groups.get(name), cycle.began - cycle.interval
-    if truth is None:
+    group = cycle.world.fake.groups.get(name)
+    was_never_listed = name not in cycle.memory.whole_at and group is not None and group.listed_by is not None
+    if truth is None or was_never_listed:
         return
     for where, commits in truth.commits.items():
         had = commits.during(since, cycle.ended)

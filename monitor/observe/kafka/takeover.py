@@ -28,6 +28,7 @@ BEHIND = frozenset({OFFSET_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER})
 """What was said of a partition by a broker that may not know all of it, if it answers for its groups all the same."""
 
 LEADS = frozenset({0, OFFSET_NOT_AVAILABLE})
+"""What a broker says of a partition that it leads."""
 
 PASSING = frozenset({OFFSET_NOT_AVAILABLE, Why.MALFORMED, 5, 8, 9})
 """Answers after which a partition is asked for again: 5, 8 and 9 are of a leader or replica that is not there yet."""
@@ -84,9 +85,10 @@ class Takeovers:
         if unasked:
             answer = await self._ask(address, unasked)
             said = self._said_by(address)  # a connection that broke meanwhile was made anew for the answer
+            new = [number for number, code in answer.items() if code in LEADS and said.get(number) not in LEADS]
             said.update(answer)
             self._sure.pop(address, None)
-            self._take_over(address, [number for number, code in answer.items() if code in LEADS])
+            self._take_over(address, new)
         return OFFSET_NOT_AVAILABLE not in said.values()
 
     async def ask_all(self, poll: Poll, cluster_map: ClusterMap, patience: Patience) -> None:
@@ -135,10 +137,11 @@ class Takeovers:
         for group in answered:
             code = said.get(self._partition(group), OFFSET_NOT_AVAILABLE)
             if code in BEHIND:
-                said[self._partition(group)] = OFFSET_NOT_AVAILABLE
                 unready[group] = int(Why.NEW_COORDINATOR)
             elif code:
                 unready[group] = code
+            if code == NOT_LEADER_OR_FOLLOWER:
+                del said[self._partition(group)]  # it has become the leader since
         return unready
 
     def _is_sure(self, address: Address, said: dict[int, int], groups: Sequence[str]) -> bool:
@@ -163,11 +166,13 @@ class Takeovers:
             self._of.pop(group, None)
 
     def _take_over(self, address: Address, partitions: Sequence[int]) -> None:
-        """Take note that nobody else leads these any more."""
+        """Take note that somebody leads these: whoever said so before has to say it again."""
         for other, (_, said) in self._said.items():
-            if other != address:
+            gone = [number for number in partitions if said.get(number) == 0] if other != address else []
+            for number in gone:
+                del said[number]
+            if gone:
                 self._sure.pop(other, None)
-                said.update((number, NOT_LEADER_OR_FOLLOWER) for number in partitions if said.get(number) == 0)
 
     def _said_by(self, address: Address) -> dict[int, int]:
         """Return the error code of each partition that a broker answered for since its connection last broke."""
