@@ -433,10 +433,14 @@ async def test_no_record_is_ever_read(fake, reading):
     """Ages of a thousand lagging partitions come from look-ups: nothing is fetched and nobody joins a group."""
     fake.topic("wide", partitions=1000, records=100, timestamp_ms=NOW_MS - 500_000, step_ms=5000)
     fake.group("behind", {("wide", p): p % 100 for p in range(1000)}, coordinator=1)
-    await reading.cycle()
+    for _ in range(10):  # a cycle may run out of time for look-ups on a busy machine; the next goes on
+        await reading.cycle()
+        ages = [part["lag_seconds"] for part in reading.consumer("behind")["partitions"]]
+        if None not in ages:
+            break
 
     assert {seen.api for seen in fake.journal} <= READS_NO_RECORD
-    assert None not in [part["lag_seconds"] for part in reading.consumer("behind")["partitions"]]
+    assert None not in ages
 
 
 async def test_groups_are_described_together(fake, reading):
