@@ -235,7 +235,7 @@ class History:
     def want(self, records: RecordLag) -> None:
         """Aim the search for record times at the first unread record of every position."""
         if records is not self._wanted or self.restarted is not None:
-            self.brackets.want(records.next_offset, self.restarted)
+            self.brackets.want(records.next_offset, records.lag > 0, self.restarted)
             self._wanted = records
 
     def _read_at(self, consumers: Int32s, at: float) -> Floats:

@@ -50,7 +50,8 @@ class Brackets:
 
     ``low`` and ``low_ms``: the last record known at or before the wanted offset, -1 without.
     ``high`` and ``high_ms``: the first record known behind it, -1 without; ``asked_ms``: the earliest time
-    whose answer lay behind it (every record up to ``high`` is earlier). ``steps``: look-ups so far.
+    whose answer lay behind it (every record up to ``high`` is earlier). ``steps``: look-ups so far. ``exists``: whether
+    there was a record at the wanted offset when the log end was last read.
     """
 
     wanted: Int64s
@@ -60,6 +61,7 @@ class Brackets:
     high_ms: Int64s
     asked_ms: Int64s
     steps: Int8s
+    exists: Bools
     version: object = field(default_factory=object)
     """Another object whenever any of the others but ``steps`` is another."""
 
@@ -67,18 +69,21 @@ class Brackets:
     def fresh(cls, size: int) -> Brackets:
         """Return brackets that know nothing."""
         wanted, low, low_ms, high, high_ms = (np.full(size, UNKNOWN, np.int64) for _ in range(5))
-        return cls(wanted, low, low_ms, high, high_ms, np.full(size, NOT_ASKED, np.int64), np.zeros(size, np.int8))
+        return cls(wanted, low, low_ms, high, high_ms, np.full(size, NOT_ASKED, np.int64), np.zeros(size, np.int8),
+                   np.zeros(size, np.bool_))  # fmt: skip
 
     def carried(self, moved: Int64s) -> Brackets:
         """Return the brackets over new rows: ``moved`` has the old row of each, -1 for a row without a past."""
         new = Brackets.fresh(len(moved))
         kept = np.flatnonzero(moved >= 0)
-        for name in ("wanted", "low", "low_ms", "high", "high_ms", "asked_ms", "steps"):
+        for name in ("wanted", "low", "low_ms", "high", "high_ms", "asked_ms", "steps", "exists"):
             getattr(new, name)[kept] = getattr(self, name)[moved[kept]]
         return new
 
-    def want(self, offsets: Int64s, restarted: Bools | None) -> None:
+    def want(self, offsets: Int64s, exists: Bools, restarted: Bools | None) -> None:
         """Aim at new offsets (-1: none), keeping what still holds; ``restarted`` positions forget everything.
+
+        ``exists`` says where there is a record at the offset, or was one.
 
         A position that moved past its upper end has a better lower end now; one that moved back knows nothing.
         """
@@ -95,6 +100,7 @@ class Brackets:
         self.asked_ms = np.where(moved, NOT_ASKED, self.asked_ms)
         self.steps = np.where(moved | (offsets != self.wanted), 0, self.steps).astype(np.int8)
         self.wanted = np.where(offsets >= 0, offsets, self.wanted)
+        self.exists = exists
 
     def learn(self, layout: PositionLayout, found: Found) -> None:
         """Narrow every position of the partitions that were looked up; answers that failed teach nothing."""
@@ -114,7 +120,8 @@ class Brackets:
         self.low[at[better]] = offset[better]
         self.low_ms[at[better]] = stamp[better]
 
-        above = ~below & (asked < self.asked_ms[at])
+        # That there is no such record yet proves nothing of one that has yet to be written.
+        above = ~below & (asked < self.asked_ms[at]) & ((offset >= 0) | self.exists[at])
         self.asked_ms[at[above]] = asked[above]
         self.high[at[above]] = offset[above]
         self.high_ms[at[above]] = np.where(offset[above] >= 0, stamp[above], UNKNOWN)

@@ -8,7 +8,7 @@ from snapshots import Leaders, kafka_snapshot
 
 from monitor.derive.history import History
 from monitor.derive.report import derive, learn, observe, wanted
-from monitor.model import Basis, Why
+from monitor.model import Basis, Lookups, Why
 
 P0 = ("t", 0)
 AT = 1_000_000.0
@@ -141,6 +141,23 @@ def test_one_answer_serves_every_group_of_the_partition():
     _, ten = report_on({P0: log}, {f"g{i}": {P0: 50} for i in range(10)})
 
     assert one.asked == ten.asked
+
+
+def test_that_there_is_no_such_record_proves_nothing_of_one_to_come():
+    """A look-up for somebody else found nothing that late; what is written later at the end is later all the same."""
+    log = [(i, int(AT * 1000) - 60_000 * (10 - i)) for i in range(10)]
+    history, commits = History(), {"behind": {P0: 4}, "idle": {P0: 10}}
+    report_on({P0: log}, commits, history=history)
+    late = Lookups(history.layout.partitions, np.array([0], np.int32), np.array([int(AT * 1000) - 30_000]))
+    learn(Leaders({P0: log}).look_up(late), history)
+
+    longer = [*log, (10, int(AT * 1000) + 5_000), (11, int(AT * 1000) + 6_000)]
+    report, _ = report_on({P0: longer}, commits, history=history, at=AT + 20, rounds=0)
+    (idle,) = (i for i, who in enumerate(report.positions.layout.consumers) if who.name == "idle")
+    low = report.positions.lag_seconds[idle] - report.positions.lag_seconds_bound[idle]
+
+    assert 2 == report.positions.lag_records[idle]
+    assert not low > 15.001, "it is 15 s old"
 
 
 def test_an_unmoved_commit_ages_without_look_ups():

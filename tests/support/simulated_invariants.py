@@ -73,8 +73,6 @@ class Memory:
     """The last committed offset shown of each position."""
     whole_at: dict[str, float] = field(default_factory=dict)
     """When the last cycle began that showed a group in full."""
-    caught_up: dict[tuple[str, Partition], int] = field(default_factory=dict)
-    """The committed offset at which each position was last caught up."""
     counters: dict[str, float] = field(default_factory=dict)
     previous: tuple[float, float] | None = None
     peak: int = 0
@@ -222,15 +220,6 @@ class Cycle:
 # excuses that fault and as little else as can be.
 
 
-def _is_aged_by_an_old_answer(cycle: Cycle, row: Row) -> bool:
-    """Return whether a position was caught up at this offset, or beyond the end, when there was no record there yet.
-
-    An answer "no record at or after t" is taken for proof that the record at the log end is older than t, though it
-    has yet to be written (monitor/derive/placement.py: Brackets.learn, and Brackets.want keeps it).
-    """
-    return cycle.memory.caught_up.get((row.group, row.where)) == row.committed
-
-
 def _is_out_of_time(cycle: Cycle) -> bool:
     """Return whether the cycle lasted so long that its deadline cut off what was still to be asked of anybody.
 
@@ -320,8 +309,6 @@ def _age_of(cycle: Cycle, row: Row, at: float) -> Iterator[str]:
         for each in log.records_at(offset, cycle.began, cycle.ended)
     ]
     if any(_was_cut_during(cycle, log, max(row.committed, row.log_start)) for log in logs):
-        return
-    if _is_aged_by_an_old_answer(cycle, row):
         return
     if any(_was_cut_unseen(cycle, log, row) for log in logs):
         return
@@ -740,8 +727,6 @@ def _remember(cycle: Cycle) -> None:
         shown.add((row.group, row.where))
         if row.committed >= 0:
             memory.shown[row.group, row.where] = row.committed
-        if row.lag == 0 or row.why == Why.BEYOND_END:
-            memory.caught_up[row.group, row.where] = row.committed
     whole = set(cycle.groups) - unknown
     for name in whole:
         memory.whole_at[name] = cycle.began
