@@ -11,8 +11,6 @@ single sample can never fire by itself.
 
 *One alert a consumer.* Each expression is compared series by series and then aggregated, so neither its partitions nor
 two monitors side by side give two alerts for one thing.
-
-Not here, for nobody exports what it would read: the growth of a Spark query's state.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from alerts.promql import CONSUMER, before, by, equals, last, on, series
 from alerts.rule import VALUE, Format, Number, Rule, Severity
 from alerts.words import (
     BATCH_SECONDS,
+    FAILED,
     FRESH,
     INFLIGHT_SECONDS,
     INPUT_ROWS,
@@ -14,6 +15,7 @@ from alerts.words import (
     LAST_COMMIT,
     LAST_KNOWN,
     OBJECTIVE_SECONDS,
+    STATE_ROWS,
     TRIGGER_SECONDS,
     WATERMARK,
     health,
@@ -22,6 +24,9 @@ from monitor.model import Health
 
 UNTRIGGERED_SECONDS = 1800
 """What is long for a query whose trigger interval is not in the settings."""
+
+GROWN = 0.05
+"""The share by which state grows in six hours if it doubles within five days: less is left to the board."""
 
 # The batch in flight counts as well: one that hangs is never committed.
 _batch_slower = by(
@@ -64,7 +69,10 @@ def _judged(value: Health) -> str:
     )
 
 
-_lost, _ended = _judged(Health.LOST), _judged(Health.STOPPED)
+_lost, _stopped = _judged(Health.LOST), _judged(Health.STOPPED)
+_with_exception = by("max", CONSUMER, f"{last(series(FAILED), FRESH)} == 1")
+_failed = f"{_stopped}\nand {_with_exception}"
+_ended = f"{_stopped}\nunless {_with_exception}"
 
 # With a batch in flight it is stuck, and one that is lost or has ended has an alert of its own as well; with nothing to
 # read it has nothing to commit.
@@ -72,7 +80,7 @@ _not_committing = by(
     "max",
     CONSUMER,
     f"(\n{_too_long(_since_commit, 20, 900)}\n)\nand {last(series(KNOWN_LAG_RECORDS), FRESH)} > 0\nunless {_inflight}"
-    f"\nunless {on(CONSUMER)} (\n{_lost}\nor\n{_ended}\n)",
+    f"\nunless {on(CONSUMER)} (\n{_lost}\nor\n{_stopped}\n)",
 )
 
 _watermark = series(WATERMARK)
@@ -81,6 +89,24 @@ _watermark_standing = by(
     CONSUMER,
     f"time() - ({last(_watermark, FRESH)} == {before(_watermark, LAST_KNOWN, '30m')})\n"
     f"and increase({series(INPUT_ROWS)}[30m]) > 0",
+)
+
+_state = series(STATE_ROWS)
+
+
+def _state_before(ago: str) -> str:
+    return by("max", CONSUMER, before(_state, LAST_KNOWN, ago))
+
+
+# Windows that close and keys that expire take rows away again: state that fell but once is left alone. So is one that
+# fills up and then stands, and one that was empty, of which everything would be growth. Each side is aggregated by
+# itself, or a monitor in the place of another would have to be watched for six hours before it sees anything.
+_state_now = by("max", CONSUMER, last(_state, FRESH))
+_state_growing = (
+    f"{_state_now}\n- {_state_before('6h')}\n> {GROWN} * ({_state_before('6h')} > 0)\n"
+    f"and {_state_now} > {_state_before('1h')}\n"
+    # Prometheus means counters by it, but what it counts is how often a value fell.
+    f"and {by('max', CONSUMER, f'resets({_state}[6h])')} == 0"
 )
 
 _known_lag = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
@@ -149,9 +175,22 @@ SPARK_RULES: tuple[Rule, ...] = (
         _ended,
         hold="5m",
         keep="5m",
-        summary="A Spark query has ended or failed, and records wait for it.",
+        summary="A Spark query has ended, and records wait for it.",
         description="The query {consumer} on cluster {cluster} said that it ended; its last commit is {since} ago. "
         "Records known to wait: {records}; age of the oldest: {age}.",
+        numbers=(_since, _known_lag, _late_by),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkFailed",
+        Severity.CRITICAL,
+        CONSUMER,
+        _failed,
+        hold="5m",
+        keep="5m",
+        summary="A Spark query has ended with an exception, and records wait for it.",
+        description="The query {consumer} on cluster {cluster} said that it ended with an exception; its last commit "
+        "is {since} ago. Records known to wait: {records}; age of the oldest: {age}.",
         numbers=(_since, _known_lag, _late_by),
         subject=OBJECTIVE_SECONDS,
     ),
@@ -166,6 +205,19 @@ SPARK_RULES: tuple[Rule, ...] = (
         description="The watermark of the query {consumer} on cluster {cluster} is {value} old and has not moved for "
         "30 minutes, though the query reads. Records known to wait: {records}.",
         numbers=(_duration, _known_lag),
+        subject=OBJECTIVE_SECONDS,
+    ),
+    Rule(
+        "StreamgaugeSparkStateGrowing",
+        Severity.WARNING,
+        CONSUMER,
+        _state_growing,
+        hold="10m",
+        keep="5m",
+        summary="A Spark query's state only grows.",
+        description="The state of the query {consumer} on cluster {cluster} has grown by {value} rows in 6 hours and "
+        "not shrunk once meanwhile. Rows in it now: {rows}.",
+        numbers=(Number(VALUE, Format.COUNT), Number("rows", Format.COUNT, STATE_ROWS)),
         subject=OBJECTIVE_SECONDS,
     ),
 )

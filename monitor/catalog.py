@@ -244,6 +244,16 @@ def _spark_count(read: Callable[[SparkFacts], int]) -> Callable[[ClusterReport],
     return lambda report: np.fromiter((read(facts) for facts in report.spark.values()), np.int64)
 
 
+def _state_rows(facts: SparkFacts) -> int | None:
+    """A query without state and one that tells none look alike: neither has a number."""
+    return sum(each.rows for each in facts.query.state) if facts.query.state else None
+
+
+def _spark_failed(facts: SparkFacts) -> bool | None:
+    """Only a listener tells how a query ended: without one it is unknown, also for one that seems to run."""
+    return facts.query.exception is not None if "listener" in facts.query.seen_by else None
+
+
 def _faust(read: Callable[[FaustWorker], float | None], *, of_now: bool = True) -> Callable[[ClusterReport], Floats]:
     """Read something of each worker; what it said of the moment (``of_now``) is unknown once it is silent."""
     return lambda report: _floats(None if of_now and each.is_silent else read(each) for each in report.faust)
@@ -555,6 +565,24 @@ METRICS: tuple[Metric, ...] = (
         Level.SPARK,
         "The query's event-time watermark, seconds since the epoch; absent for a query without one.",
         _spark(lambda facts: facts.query.watermark),
+    ),
+    Metric(
+        "streamgauge_spark_state_rows",
+        Type.GAUGE,
+        "rows",
+        Level.SPARK,
+        "Rows in the query's state after its last micro-batch, over all its stateful operators; absent for a query "
+        "without state, and unless its listener tells them.",
+        _spark(_state_rows),
+    ),
+    Metric(
+        "streamgauge_spark_failed",
+        Type.GAUGE,
+        "bool",
+        Level.SPARK,
+        "Whether the query told that it ended with an exception and has not run since: 1 if so, else 0; absent unless "
+        "it has a listener.",
+        _spark(_spark_failed),
     ),
     Metric(
         "streamgauge_spark_batches_total",

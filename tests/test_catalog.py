@@ -48,6 +48,8 @@ CONTRACT = {
     "streamgauge_spark_last_commit_timestamp_seconds": ("gauge", CONSUMER),
     "streamgauge_spark_inflight_batch_age_seconds": ("gauge", CONSUMER),
     "streamgauge_spark_watermark_timestamp_seconds": ("gauge", CONSUMER),
+    "streamgauge_spark_state_rows": ("gauge", CONSUMER),
+    "streamgauge_spark_failed": ("gauge", CONSUMER),
     "streamgauge_spark_batches_total": ("counter", CONSUMER),
     "streamgauge_spark_input_rows_total": ("counter", CONSUMER),
     "streamgauge_spark_output_rows_total": ("counter", CONSUMER),

@@ -30,6 +30,7 @@ CHOSEN = {
 OPT_IN = "metrics that are off unless the settings say otherwise"
 NO_ALERTS = "rules need minutes to fire, and the demo's alerts are over before"
 TOO_SHORT = "a batch of the demo takes 0.4 s of every 3 s, and looks once a second may always miss it"
+UNTOLD = "the job of the demo's query does not tell of itself"
 NO_END = "retention deletes nothing in the demo"
 
 EMPTY = {
@@ -43,6 +44,7 @@ EMPTY = {
     ("streamgauge-spark", "Batch duration and trigger interval", "B"): TOO_SHORT,
     ("streamgauge-spark", "Longest batch in flight", "A"): TOO_SHORT,
     ("streamgauge-spark", "Queries by age", "G"): TOO_SHORT,
+    ("streamgauge-spark", "State", "A"): UNTOLD,
     ("streamgauge-overview", "Alerts over time", "A"): NO_ALERTS,
     ("streamgauge-consumer", "Its alerts over time", "A"): NO_ALERTS,
     ("streamgauge-monitor", "Alerts about monitoring over time", "A"): NO_ALERTS,

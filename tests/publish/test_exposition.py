@@ -33,6 +33,7 @@ from monitor.model import (
     SparkBatch,
     SparkQuery,
     SparkSnapshot,
+    SparkState,
     TopicPartition,
     Why,
 )
@@ -70,6 +71,9 @@ def spark_query(last_batch: int, **kw) -> SparkQuery:
     return SparkQuery(
         Consumer(Kind.SPARK, "q"), "id-1", "/chk/q", 1000.0, {TopicPartition(*P0): 30}, {}, last_batch, batches, **kw
     )
+
+
+STATE = (SparkState("dedupe 0", 40, 1000), SparkState("stateStoreSave 1", 2, 1000))
 
 
 # --- reading back ------------------------------------------------------------------------------------
@@ -186,6 +190,9 @@ def _other(cluster):
         yield "spark_last_commit_timestamp_seconds", who, facts.last_commit_at
         yield "spark_inflight_batch_age_seconds", who, facts.inflight_batch_age_seconds
         yield "spark_watermark_timestamp_seconds", who, facts.query.watermark
+        yield "spark_state_rows", who, sum(each.rows for each in facts.query.state) if facts.query.state else None
+        is_told = "listener" in facts.query.seen_by
+        yield "spark_failed", who, int(facts.query.exception is not None) if is_told else None
         yield "spark_batches_total", who, facts.batches_total
         yield "spark_input_rows_total", who, facts.input_rows_total
         yield "spark_output_rows_total", who, facts.output_rows_total
@@ -403,6 +410,31 @@ def test_a_spark_query_has_its_histogram_and_its_moments():
     assert [2.0] == values(text, "streamgauge_spark_batches_total")
     assert [5.0] == values(text, "streamgauge_spark_batch_duration_seconds_sum")
     assert [0, 0, 0, 0, *[2] * 10] == values(text, "streamgauge_spark_batch_duration_seconds_bucket")
+
+
+@pytest.mark.parametrize(
+    ("told", "failed", "rows"),
+    [
+        pytest.param({}, [], [], id="checkpoint alone"),
+        pytest.param({"seen_by": ("checkpoint", "listener")}, [0.0], [], id="runs, without state"),
+        pytest.param({"seen_by": ("listener",), "ended_at": 999.0, "state": STATE}, [0.0], [42.0], id="was stopped"),
+        pytest.param(
+            {"seen_by": ("listener", "driver"), "ended_at": 999.0, "exception": "out of memory", "state": STATE},
+            [1.0],
+            [42.0],
+            id="ended with an exception",
+        ),
+    ],
+)
+def test_only_a_listener_tells_how_a_query_ended_and_what_it_keeps(told, failed, rows):
+    """State is summed over operators; without a listener neither is a number, and no 0 either."""
+    sparks = spark_snapshot(spark_query(1, **told))
+    report = whole(Cluster().report({P0: (0, 100)}, {"g": {P0: 58}}, sparks))
+    text = Exposition(EVERYTHING).render(report).plain
+
+    assert_says(text, report)
+    assert failed == values(text, "streamgauge_spark_failed")
+    assert rows == values(text, "streamgauge_spark_state_rows")
 
 
 # --- what is left out --------------------------------------------------------------------------------

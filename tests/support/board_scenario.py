@@ -26,6 +26,7 @@ from monitor.model import (
     SparkBatch,
     SparkQuery,
     SparkSnapshot,
+    SparkState,
     TopicPartition,
     Why,
 )
@@ -180,6 +181,7 @@ class Shop(Pipeline):
             inflight_batch_id=batch.batch_id + 1,
             inflight_planned_at=at - 3,
             watermark=at - 65 - 20 * wave(self.cycle, 90),
+            state=(SparkState("stateStoreSave 0", int(40_000 + 9_000 * wave(self.cycle, 30)), 8_000_000),),
         )
 
 
