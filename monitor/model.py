@@ -663,6 +663,7 @@ class FaustWorker:
     ``is_silent``: it should have reported again and did not, so only what it counted holds.
     ``uncommitted_seconds``: how long the oldest processed record has waited for a commit of its partition.
     ``recovery_remaining``: records of changelogs still to be read. Lag is no part of it: brokers tell that.
+    ``outcomes``: how many records came to what since it started, in the app's own words; empty where it does not say.
     """
 
     consumer: Consumer
@@ -686,6 +687,7 @@ class FaustWorker:
     dropped_reports: int
     report_age_seconds: float = 0.0
     is_silent: bool = False
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,7 @@ def own_folder(base: Path) -> Iterator[Path]:
 
 async def _run(app: faust.App, stop: asyncio.Event, say: Callable[[str], None], conduct: Conduct) -> None:
     reporter = streamgauge.faust.install(app)
+    reporter.outcomes = lambda: outcomes(app)
     bind_to_running_loop(app)
     app.finalize()
     health = None if conduct.health is None else await _serve_health(app, reporter, conduct)
@@ -182,6 +183,14 @@ async def _run(app: faust.App, stop: asyncio.Event, say: Callable[[str], None], 
             await health.cleanup()
     if app.crash_reason is not None:
         raise AppCrashedError(crash_line(app, app.crash_reason)) from app.crash_reason
+
+
+def outcomes(app: faust.App) -> dict[str, int]:
+    """Return what became of the records that an app has read, if it counts that as ours do: a dataclass ``counts``."""
+    counts = getattr(app, "counts", None)
+    if not is_dataclass(counts) or isinstance(counts, type):
+        return {}
+    return {name: value for name, value in asdict(counts).items() if type(value) is int and value >= 0}
 
 
 async def _stop(app: faust.App, seconds: float) -> None:

@@ -25,7 +25,7 @@ are seconds, and null means unknown:
      "buffer_full": {"orders": 2},
      "rebalances": {"count": 1, "seconds": 3.5, "last_seconds": 3.5, "running_seconds": null},
      "recovery": {"running": false, "remaining": 0}, "tables": [{"table": "totals", "entries": 17}],
-     "assigned": {"orders": [0, 1]}}
+     "assigned": {"orders": [0, 1]}, "outcomes": {"averaged": 9, "late": 1}}
 
 ``state`` is starting, rebalancing, recovering, running or stopped. ``events`` are records that an agent is done with,
 ``errors`` those of them that it raised on, ``decode_errors`` those that Faust could not decode and skipped.
@@ -33,7 +33,8 @@ are seconds, and null means unknown:
 ``buffered`` are the records that wait for the agent, null with any of its buffers unknown. ``waiting_seconds`` is how
 long the oldest processed record has been waiting for a commit of its partition, 0 if none is; ``age_seconds`` the time
 since the last commit that went through. A rebalance lasts until records flow again, recovery of tables included;
-``running_seconds`` is the age of one that still goes on.
+``running_seconds`` is the age of one that still goes on. ``outcomes`` is how many records came to what, in words of the
+app: what ``Reporter.outcomes`` returns, empty where it is not set.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ import socket
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -122,7 +123,8 @@ class Counted:
 class Reporter(Sensor):
     """A Faust sensor that counts in plain integers, and a task that reports them.
 
-    What Faust calls for each record takes some hundred nanoseconds and touches nothing but this object.
+    What Faust calls for each record takes some hundred nanoseconds and touches nothing but this object. ``outcomes``
+    may be set to what returns how many records came to what since the worker started, by a word of the app's own.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class Reporter(Sensor):
     ) -> None:
         super().__init__()
         self.worker = worker
+        self.outcomes: Callable[[], Mapping[str, int]] | None = None
         self._app = app
         self._interval_seconds = interval_seconds
         self._started_at = time.time()
@@ -270,6 +273,7 @@ class Reporter(Sensor):
             "recovery": recovery,
             "tables": self._guarded("tables", self._tables) or [],
             "assigned": self._guarded("assignment", self._assigned),
+            "outcomes": self._guarded("outcomes", self._outcomes) or {},
         }
 
     def _current_state(self, *, recovering: bool) -> str:
@@ -317,6 +321,9 @@ class Reporter(Sensor):
 
     def _tables(self) -> list[dict[str, Any]]:
         return [{"table": name, "entries": _entries(table)} for name, table in list(self._app.tables.items())]
+
+    def _outcomes(self) -> dict[str, int]:
+        return {} if self.outcomes is None else dict(self.outcomes())
 
     def _assigned(self) -> dict[str, list[int]]:
         consumer: Any = getattr(self._app, "_consumer", None)  # the public name would make one

@@ -2,20 +2,33 @@
 
 import asyncio
 import copy
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from monitor.demo.check import FINEST_BOUND_SECONDS, PRINTED_SECONDS, Truth, complaints, praise, sum_lags, truth_of
+from monitor.demo.check import (
+    FINEST_BOUND_SECONDS,
+    PRINTED_SECONDS,
+    Truth,
+    complaints,
+    praise,
+    sum_lags,
+    truth_of,
+    worker_complaints,
+)
 from monitor.demo.client import consumers
+from monitor.demo.records import EACH, LATE_SECONDS, DemoReadings, expected_outcomes
 from monitor.demo.run import Phase, Schedule
 from monitor.demo.stage import Stage, line
-from monitor.demo.table import block, rows
+from monitor.demo.table import block, facts, rows
 from monitor.errors import SandboxError
 from monitor.model import Consumer, Health, Kind
 from monitor.sandbox.loads import Consumer as Load
 from monitor.sandbox.loads import Producer
+from processors.agents import panes
+from processors.agents.reading import BadRecord, parse
 
 WHO = Consumer(Kind.GROUP, "billing")
 AT = 1_795_000_100.0
@@ -168,6 +181,83 @@ def test_consumers_are_found_by_kind_and_name() -> None:
     report = {"at": "2026-11-24T10:00:00.000Z", "clusters": [{"consumers": [SAID, query]}]}
 
     assert {WHO: SAID, Consumer(Kind.SPARK, "billing"): query} == consumers(report)
+
+
+def test_of_the_records_of_the_demo_a_few_are_bad_and_a_few_late() -> None:
+    """What is expected of so many is what the Faust app's own steps make of them, partition by partition."""
+    make, came_to, sent = DemoReadings(2), Counter({"filtered": 0}), [3 * EACH, 2 * EACH + EACH // 2]
+    for partition, count in enumerate(sent):
+        kept: dict[str, panes.Panes] = {}
+        for number in range(count):
+            _, value = make(partition, number, int(AT * 1000) + 10 * number)
+            reading = parse(value)
+            if isinstance(reading, BadRecord):
+                came_to["bad"] += 1
+                continue
+            before = kept.get(reading.sensor, ())
+            added = panes.add(
+                before, reading.at, reading.temperature, size=panes.WINDOW_SECONDS, keep=panes.KEEP_SECONDS
+            )
+            came_to["late" if added is None else "averaged"] += 1
+            if added is not None:
+                kept[reading.sensor] = added[0]
+
+    assert panes.KEEP_SECONDS + panes.WINDOW_SECONDS < LATE_SECONDS
+    assert expected_outcomes(sent) == came_to
+    assert (6, 5) == (came_to["bad"], came_to["late"])
+
+
+OUTCOMES = {"averaged": 8, "bad": 1, "filtered": 0, "late": 1}
+WORKER: dict[str, Any] = {"worker": "host-1", "state": "running", "outcomes": OUTCOMES}
+ROLLUP_WORKER: dict[str, Any] = {**WORKER, "outcomes": {"added": 9, "bad": 0, "written": 0}}
+
+
+@pytest.mark.parametrize(
+    ("workers", "counted", "expected"),
+    [
+        pytest.param([WORKER], OUTCOMES, [], id="as counted"),
+        pytest.param([], OUTCOMES, ["0 workers are said, there is 1"], id="no worker"),
+        pytest.param([WORKER, WORKER], OUTCOMES, ["2 workers are said, there is 1"], id="one worker too many"),
+        pytest.param([{**WORKER, "state": "silent"}], OUTCOMES, ["it is said to be silent"], id="a silent worker"),
+        pytest.param(
+            [WORKER],
+            {**OUTCOMES, "late": 2},
+            ["8 averaged, 1 bad, 0 filtered, 1 late, counted 8 averaged, 1 bad, 0 filtered, 2 late"],
+            id="one late record missed",
+        ),
+        pytest.param([ROLLUP_WORKER], None, [], id="samples rolled up"),
+        pytest.param(
+            [{**WORKER, "outcomes": {"added": 0, "bad": 0}}], None, ["0 added, 0 bad"], id="nothing rolled up"
+        ),
+        pytest.param(
+            [{**WORKER, "outcomes": {"added": 9, "bad": 1}}], None, ["9 added, 1 bad"], id="a sample that is none"
+        ),
+        pytest.param([{**WORKER, "outcomes": {}}], None, ["no word of its records"], id="outcomes not told"),
+    ],
+)
+def test_a_worker_must_run_and_have_made_of_its_records_what_was_counted(
+    workers: list[dict[str, Any]], counted: dict[str, int] | None, expected: list[str]
+) -> None:
+    """Each difference is named; where nobody counts, samples must have been rolled up, and none been bad."""
+    assert expected == worker_complaints({**SAID, "workers": workers}, counted)
+
+
+def test_who_reports_no_worker_is_complained_about() -> None:
+    """Neither a consumer without workers nor one that is missing has a healthy one."""
+    assert [["0 workers are said, there is 1"]] * 2 == [worker_complaints(said, None) for said in (SAID, None)]
+
+
+def test_workers_and_the_last_hour_have_a_line_each() -> None:
+    """Below the table: what the workers say, then what is kept; unknown is a question mark."""
+    hour = {"minutes": 2, "lag_records_max": 1234, "within_objective": 0.75}
+    unknown = {"minutes": 1, "lag_records_max": None, "within_objective": None}
+    said = [{**SAID, "last_hour": hour}, {**SAID, "name": "app", "workers": [WORKER], "last_hour": unknown}, SAID]
+
+    assert [
+        "worker of app: running, 8 averaged, 1 bad, 0 filtered, 1 late",
+        "last hour of billing, 2 min of it kept: lag at most 1,234 records, 75.0 % within its objective",
+        "last hour of app, 1 min of it kept: lag at most ? records, ? % within its objective",
+    ] == facts({"clusters": [{"consumers": said}]})
 
 
 async def test_the_schedule_slows_and_lets_go_in_turn() -> None:

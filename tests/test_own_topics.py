@@ -262,12 +262,14 @@ def test_workers_are_exposed(silent, name, value):
 
 def test_workers_stand_with_their_consumer_in_the_json():
     """A null has its reason; consumers without workers have no such field."""
-    report = replace(cluster_report(), faust=(WORKER, replace(WORKER, worker="host-2", is_silent=True)))
+    told = replace(WORKER, outcomes={"averaged": 9, "late": 1})
+    report = replace(cluster_report(), faust=(told, replace(WORKER, worker="host-2", is_silent=True)))
     (first, second) = consumer_json(report, 0)["workers"]
     json.dumps(report_json(report_of(report)), allow_nan=False)
 
     assert ("host-1", "recovering", 90) == (first["worker"], first["state"], first["recovery_remaining_records"])
     assert {"orders": [0, 1], "returns": [2]} == first["assigned"]
+    assert ({"averaged": 9, "late": 1}, {}) == (first["outcomes"], second["outcomes"])
     assert ("silent", None, 4) == (second["state"], second["assigned"], second["commits"])
     assert "the worker does not report any more" == second["unknown"]["assigned"]
     assert "workers" not in consumer_json(cluster_report(), 0)

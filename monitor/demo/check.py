@@ -8,6 +8,9 @@ The truth never comes from the monitor or the broker: log ends are what the load
 offsets of the groups what their members have committed, and the Faust app and the Spark query, stopped where they
 were (SIGSTOP) after they had read all, are behind by what was written since. The monitor's side is fetched over
 HTTP, and counts only from cycles that began after the truth was fixed.
+
+At the end the workers must be said to run: that of the Faust app to have made of each record that the load has written
+what must become of it (a few are bad or late), that of the rollups to have rolled up samples.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.demo.client import MonitorClient, consumers, seconds
-from monitor.demo.pipeline import BILLING, FAUST, FAUST_PART, SHIPPING, SPARK, SPARK_PART, TOPIC, Pipeline
+from monitor.demo.pipeline import BILLING, FAUST, PARTS, ROLLUPS, SHIPPING, SPARK, TOPIC, Pipeline
+from monitor.demo.records import expected_outcomes
+from monitor.demo.table import in_words
 from monitor.errors import UnreachableError
 from monitor.model import Consumer, Health, Kind
 from monitor.sandbox.loads import Producer
@@ -157,6 +162,26 @@ def sum_lags(metrics: str) -> dict[Consumer, float]:
     }
 
 
+# --- judging what workers say -----------------------------------------------------------------------
+
+
+def worker_complaints(said: Mapping[str, Any] | None, expected: Mapping[str, int] | None) -> list[str]:
+    """Return what is wrong with what a report says of a consumer's only worker; nothing if all is true.
+
+    ``expected`` is what its records must have come to; None: samples that were rolled up, nobody counts how many.
+    """
+    workers = [] if said is None else said.get("workers", [])
+    if len(workers) != 1:
+        return [f"{len(workers)} workers are said, there is 1"]
+    state, outcomes = workers[0]["state"], workers[0]["outcomes"]
+    wrong = [] if state == "running" else [f"it is said to be {state}"]
+    if expected is not None and outcomes != expected:
+        wrong.append(f"{in_words(outcomes)}, counted {in_words(expected)}")
+    if expected is None and not (outcomes.get("added", 0) > 0 and outcomes.get("bad") == 0):
+        wrong.append(in_words(outcomes))
+    return wrong
+
+
 # --- the scenario -----------------------------------------------------------------------------------
 
 
@@ -190,21 +215,26 @@ class Check:
         self._say("\nThe readers go on.")
         await self._go_on()
         await self._compare("resumed", self._drained(readers), DRAIN_SECONDS)
+        if FAUST in readers:
+            await self._compare_worker(FAUST, expected_outcomes(producer.sent))
+        if self._is_started(ROLLUPS):
+            await self._compare_worker(ROLLUPS, None)
 
         self._say(f"\n{self._verdicts} verdicts, {self.failures} of them FAIL")
         return self.failures == 0
 
     def _readers(self) -> list[Consumer]:
         """Return whom to check, and say who is left out and why."""
-        readers = [BILLING, SHIPPING]
-        for who, part in ((FAUST, FAUST_PART), (SPARK, SPARK_PART)):
-            if part in self._pipeline.stage.skipped:
-                self._say(f"skip {part}: {self._pipeline.stage.skipped[part]}")
-            elif part in self._pipeline.stage.failed:
-                self._fail(f"{part}: it did not start: {self._pipeline.stage.failed[part]}")
-            else:
-                readers.append(who)
-        return readers
+        return [BILLING, SHIPPING, *(who for who in (FAUST, SPARK) if self._is_started(who))]
+
+    def _is_started(self, who: Consumer) -> bool:
+        """Return whether a part runs, and say why not: it was left out, or that is a failure."""
+        part, stage = PARTS[who], self._pipeline.stage
+        if part in stage.skipped:
+            self._say(f"skip {part}: {stage.skipped[part]}")
+        elif part in stage.failed:
+            self._fail(f"{part}: it did not start: {stage.failed[part]}")
+        return part not in stage.skipped and part not in stage.failed
 
     def _drained(self, readers: Sequence[Consumer]) -> list[Truth]:
         sent = self._pipeline.producer.sent
@@ -221,12 +251,16 @@ class Check:
         """Stop every reader where it is: one group pauses, one has no member left, processes are stopped."""
         await self._pipeline.billing.pause()
         await self._pipeline.shipping.close()
-        for child in self._pipeline.children.values():
-            child.pause()
+        for who in self._standing():
+            self._pipeline.children[who].pause()
+
+    def _standing(self) -> list[Consumer]:
+        """Return whose processes are stopped: the monitor's memory is none of those that are judged by lag."""
+        return [who for who in self._pipeline.children if who != ROLLUPS]
 
     async def _go_on(self) -> None:
-        for child in self._pipeline.children.values():
-            child.resume()
+        for who in self._standing():
+            self._pipeline.children[who].resume()
         self._pipeline.billing.resume()
         await self._pipeline.shipping.start()
 
@@ -249,6 +283,23 @@ class Check:
         for who, wrong in open_.items():
             self._fail(f"{moment}: {shown(who)}: after {wait_seconds:g} s: {'; '.join(wrong)}")
         return [truth.who for truth in truths if truth.who not in open_]
+
+    async def _compare_worker(self, who: Consumer, expected: Mapping[str, int] | None) -> None:
+        """Compare what a worker is said to have done until that is true or the time is over."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        wrong = ["no report since"]
+        while wrong and time.monotonic() < deadline:
+            report = await self._report()
+            said = None if report is None else consumers(report).get(who)
+            wrong = worker_complaints(said, expected)
+            if said is not None and not wrong:
+                counted = "" if expected is None else " as counted"
+                outcomes = in_words(said["workers"][0]["outcomes"])
+                self._pass(f"resumed: worker of {shown(who)}: running; {outcomes}{counted}")
+            self._say_who_ended()
+            await asyncio.sleep(POLL_SECONDS)
+        if wrong:
+            self._fail(f"resumed: worker of {shown(who)}: after {SETTLE_SECONDS:g} s: {'; '.join(wrong)}")
 
     async def _compare_metrics(self, truths: Sequence[Truth], wait_seconds: float) -> None:
         """Compare the sums in /metrics until they agree or the time is over."""

@@ -1,7 +1,8 @@
-"""The pipeline of the demo: Kafka, a load, two consumer groups, a Faust app, a Spark query, and the monitor.
+"""The pipeline of the demo: Kafka, a load, two consumer groups, a Faust app, a Spark query, the monitor and its memory.
 
     load -> topic readings -> groups billing and shipping, the Faust app, the Spark query
     all of them -> the monitor -> status page, /metrics, /api/v1/report
+    the monitor -> topic streamgauge.lag -> the rollup worker -> topic streamgauge.rollups -> the monitor
 
 Everything is real: the processors are the ones that are shipped, in processes of their own, and the monitor is
 the service as ``streamgauge serve`` runs it, at a shorter interval. Kafka comes first; the others start side by
@@ -29,14 +30,17 @@ from aiokafka.errors import KafkaError
 
 import processors
 from monitor import service
+from monitor.demo.records import DemoReadings
 from monitor.demo.stage import Stage
 from monitor.errors import SandboxError, StreamgaugeError
 from monitor.model import Consumer as Reader
 from monitor.model import Kind
+from monitor.operate.own_topics import make_own_topics
+from monitor.records import LAG_TOPIC, ROLLUPS_TOPIC
 from monitor.sandbox import jars
 from monitor.sandbox.java import QUICK, Java, find_java
 from monitor.sandbox.kafka import KafkaSandbox, telling
-from monitor.sandbox.loads import Consumer, Producer, Readings, create_topics
+from monitor.sandbox.loads import Consumer, Producer, create_topics
 from monitor.sandbox.process import Child, spawn
 from monitor.settings import Cluster, Http, Objective, Objectives, Settings, SparkCheckpoints
 
@@ -50,6 +54,8 @@ BILLING = Reader(Kind.GROUP, "billing")
 SHIPPING = Reader(Kind.GROUP, "shipping")
 FAUST = Reader(Kind.GROUP, "streamgauge-readings")
 SPARK = Reader(Kind.SPARK, "readings-average-5m")
+ROLLUPS = Reader(Kind.GROUP, "streamgauge-rollups")
+ROLLUPS_APP = "processors.agents.rollups:app"
 
 FULL_SPEED = 2000.0
 SLOW_SPEED = 20.0
@@ -67,7 +73,7 @@ PORTS_TRIED = 20
 TRIGGER_SECONDS = 3
 """Of the Spark query: longer than its batches take, short enough to watch."""
 
-FAUST_READY_SECONDS = 90.0
+WORKER_READY_SECONDS = 90.0
 SPARK_READY_SECONDS = 180.0
 """It takes 20 s on two idle cores, and two minutes where others use them as well."""
 STOP_SECONDS = 4.0
@@ -77,6 +83,9 @@ POLL_SECONDS = 0.25
 
 FAUST_PART = f"Faust app {FAUST.name}"
 SPARK_PART = f"Spark query {SPARK.name}"
+ROLLUPS_PART = f"rollup worker {ROLLUPS.name}"
+PARTS = {FAUST: FAUST_PART, SPARK: SPARK_PART, ROLLUPS: ROLLUPS_PART}
+"""What the parts that are processes of their own are called."""
 
 SPARK_JOB = Path(processors.__path__[0], "spark", "jobs", "readings_average.py")
 
@@ -140,6 +149,7 @@ class Pipeline:
         self.stage.at_end("what Spark needs", lambda: _cancelled(needs))
         await self.stage.start(f"Kafka {self.kafka.version}", self._start_kafka)
         await self.stage.start(f"topic {TOPIC}", self._create_topic)
+        await self.stage.start("the monitor's own topics", self._make_own_topics)
         await self.stage.start("load", self._start_producer)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -147,6 +157,7 @@ class Pipeline:
                 tasks.create_task(self.stage.start(f"group {SHIPPING.name}", self._start_shipping))
                 tasks.create_task(self.stage.start("monitor", self._start_monitor))
                 tasks.create_task(self.stage.try_start(FAUST_PART, self._start_faust))
+                tasks.create_task(self.stage.try_start(ROLLUPS_PART, self._start_rollups))
                 tasks.create_task(self._try_start_spark(needs))
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed
@@ -175,10 +186,10 @@ class Pipeline:
         new = [
             who
             for who, child in self.children.items()
-            if not child.running and who not in self._dead and _shown(who) not in self.stage.failed
+            if not child.running and who not in self._dead and PARTS[who] not in self.stage.failed
         ]
         self._dead.update(new)
-        return [f"{_shown(who)} {_ending(self.children[who])}" for who in new]
+        return [f"{PARTS[who]} {_ending(self.children[who])}" for who in new]
 
     # --- the parts, in the order in which they start -------------------------------------------------
 
@@ -190,8 +201,13 @@ class Pipeline:
         await create_topics(self.kafka.bootstrap, {TOPIC: PARTITIONS})
         return f"{PARTITIONS} partitions"
 
+    async def _make_own_topics(self) -> str:
+        """Make what switches on the reports of workers and the rollups, before anybody looks for it."""
+        made = await make_own_topics(self.settings(0).clusters[0])
+        return f"{len(made)} topics, streamgauge.*"
+
     async def _start_producer(self) -> str:
-        self.producer = Producer(self.kafka.bootstrap, TOPIC, RATE, PARTITIONS, value=Readings(PARTITIONS))
+        self.producer = Producer(self.kafka.bootstrap, TOPIC, RATE, PARTITIONS, value=DemoReadings(PARTITIONS))
         self.stage.at_end("load", self.producer.stop)
         await self.producer.start()
         return f"{RATE:g} records a second"
@@ -280,10 +296,22 @@ class Pipeline:
                 return False  # its coordinator is being made: asked again until the deadline
 
         try:
-            await _until(has_committed, child, FAUST_READY_SECONDS)
+            await _until(has_committed, child, WORKER_READY_SECONDS)
         finally:
             await admin.close()
         return f"{TOPIC} -> {RESULTS}"
+
+    async def _start_rollups(self) -> str:
+        """Start the worker; it says in a line which partitions it was assigned."""
+        command = [*STREAMGAUGE, "worker", "--app", ROLLUPS_APP, "--bootstrap-servers", self.kafka.bootstrap]
+        child = self._spawn(ROLLUPS, command, {})
+        assigned = f"{ROLLUPS.name} reads {LAG_TOPIC}".encode()
+
+        async def is_assigned() -> bool:
+            return assigned in child.log.read_bytes()
+
+        await _until(is_assigned, child, WORKER_READY_SECONDS)
+        return f"{LAG_TOPIC} -> {ROLLUPS_TOPIC}"
 
     async def _spark_needs(self) -> SparkNeeds:
         """Find what the query runs with.
@@ -331,7 +359,7 @@ class Pipeline:
         environment = {**os.environ, **temporary, **environment}
         child = spawn(command, log=self.folder / f"{who.name}.log", env=environment, cwd=self.folder)
         self.children[who] = child
-        self.stage.at_end(_shown(who), lambda: child.stop(STOP_SECONDS))
+        self.stage.at_end(PARTS[who], lambda: child.stop(STOP_SECONDS))
         return child
 
 
@@ -355,10 +383,6 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait until it is over."""
     task.cancel()
     await asyncio.wait({task})
-
-
-def _shown(who: Reader) -> str:
-    return SPARK_PART if who == SPARK else FAUST_PART
 
 
 def _ending(child: Child) -> str:

@@ -17,7 +17,7 @@ from monitor.demo.boards import Boards
 from monitor.demo.check import Check
 from monitor.demo.client import MonitorClient, Report
 from monitor.demo.pipeline import FULL_SPEED, RATE, SLOW_SPEED, Pipeline
-from monitor.demo.table import block, screen
+from monitor.demo.table import block, facts, screen
 from monitor.sandbox.loads import Consumer
 
 SCREEN_SECONDS = 1.0
@@ -121,5 +121,5 @@ async def _show(
         ]
         report = await client.report(partitions=False)
         if report is not None:
-            draw(report, below)
+            draw(report, [*facts(report), *below])
         await asyncio.sleep(every_seconds)

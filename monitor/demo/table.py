@@ -55,6 +55,32 @@ def _rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.1f}"
 
 
+def facts(report: Report) -> list[str]:
+    """Return a line for each Faust worker and for what is kept of each consumer's last hour."""
+    said = [each for cluster in report["clusters"] for each in cluster["consumers"]]
+    workers = [
+        f"worker of {each['name']}: {worker['state']}, {in_words(worker['outcomes'])}"
+        for each in said
+        for worker in each.get("workers", [])
+    ]
+    hours = [_hour(each["name"], each["last_hour"]) for each in said if "last_hour" in each]
+    return [*workers, *hours]
+
+
+def in_words(outcomes: Mapping[str, int]) -> str:
+    """Return what a worker's records came to."""
+    return ", ".join(f"{records:,} {word}" for word, records in outcomes.items()) or "no word of its records"
+
+
+def _hour(name: str, hour: Mapping[str, Any]) -> str:
+    within, most = hour["within_objective"], hour["lag_records_max"]
+    share = UNKNOWN if within is None else f"{100 * within:.1f}"
+    return (
+        f"last hour of {name}, {hour['minutes']} min of it kept: lag at most {_count(most)} records, "
+        f"{share} % within its objective"
+    )
+
+
 def screen(report: Report, below: Sequence[str]) -> RenderableType:
     """Return the report as a table, with lines of text below."""
     from rich.console import Group  # noqa: PLC0415 (only where there is a terminal)

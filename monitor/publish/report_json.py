@@ -331,6 +331,7 @@ def _faust_worker(worker: FaustWorker) -> Object:
         "rebalancing_seconds": _seconds(worker.rebalancing_seconds_total),
         "last_rebalance_seconds": _seconds(worker.last_rebalance_seconds),
         "buffer_full": worker.buffer_full_total,
+        "outcomes": dict(worker.outcomes),
         **of_now,
         "agents": [
             {

@@ -19,6 +19,7 @@ from mode.supervisors import CrashingSupervisor
 
 from processors.agents import panes
 from processors.agents.reading import BadRecord, Reading, average_record, is_sensible, parse
+from streamgauge.faust import reporter
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ def attach(app: faust.App, *, topic: str, results: str, dead_letters: str) -> Co
             match parse(event.value):
                 case BadRecord(reason):
                     counts.bad += 1
+                    if (sensor := reporter(app)) is not None:
+                        sensor.note_errors("readings", topic, 1)
                     log.info("bad record", extra={"reason": reason, **_where(event.message)})
                     letter = await letters.send(
                         key=event.key, value=event.value, headers=_headers(event.message, reason)

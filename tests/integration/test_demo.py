@@ -98,6 +98,12 @@ async def test_the_check_finds_everything_true(tmp_path: Path) -> None:
         (moment, kind) for moment, kind, _ in passed
     }
     assert {("drained", "0"), ("backlog", "400"), ("resumed", "0")} == {(moment, lag) for moment, _, lag in passed}
+    assert re.search(
+        r"^ok   resumed: worker of group streamgauge-readings: running; .+ late as counted$", said, re.MULTILINE
+    )
+    assert re.search(
+        r"^ok   resumed: worker of group streamgauge-rollups: running; [\d,]+ added, 0 bad, ", said, re.MULTILINE
+    )
     await demo.all_gone()
     assert [] == list(tmp_path.iterdir())
 

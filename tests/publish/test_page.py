@@ -678,7 +678,10 @@ def test_the_details_show_faust_workers_and_the_last_hour(page, site, expect):
     hour = LastHour(59, 1234, 60.5, None, None, 10.0, 9.5, 0.75)
     cluster = replace(
         now_shop().report(),
-        faust=(WORKER, replace(WORKER, worker="host-2", is_silent=True)),
+        faust=(
+            replace(WORKER, outcomes={"averaged": 1234, "partly_late": 2}),
+            replace(WORKER, worker="host-2", is_silent=True),
+        ),
         last_hour={WORKER.consumer: hour},
     )
     site.publish(cluster)
@@ -689,6 +692,7 @@ def test_the_details_show_faust_workers_and_the_last_hour(page, site, expect):
     expect(lines).to_have_count(2)
     expect(lines.nth(0)).to_contain_text("recovering, 90 left")
     expect(lines.nth(0)).to_contain_text("5.0 ms")
+    expect(lines.nth(0)).to_contain_text("1,234 averaged, 2 partly late")
     expect(lines.nth(1)).to_contain_text("silent")
     expect(lines.nth(1)).to_contain_text("1,000")
     expect(lines.nth(1).locator(".unknown").first).to_have_attribute("title", "the worker does not report any more")

@@ -104,6 +104,19 @@ async def test_a_batch_counts_each_of_its_records_with_its_share_of_the_time(app
     assert 200 == told["durations"][BOUNDS_SECONDS.index(0.001)]
 
 
+async def test_an_app_says_in_its_own_words_what_its_records_came_to(app):
+    """Nothing as long as nobody says it, nor where saying it fails; the rest of the report is there."""
+    reporter = streamgauge.faust.install(app)
+    before = reporter.report()["outcomes"]
+    reporter.outcomes = lambda: {"averaged": 9, "late": 1}
+    told = reporter.report()["outcomes"]
+    reporter.outcomes = lambda: 1 // 0
+    failing = reporter.report()
+
+    assert ({}, {"averaged": 9, "late": 1}, {}) == (before, told, failing["outcomes"])
+    assert streamgauge.faust.SCHEMA == failing["schema"]
+
+
 def commits(reporter):
     told = reporter.report()["commits"]
     return told["count"], told["age_seconds"], told["waiting_seconds"]

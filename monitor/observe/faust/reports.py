@@ -18,6 +18,7 @@ LARGEST = 1_000_000
 """Bytes of a record: a worker with a thousand agents and ten thousand partitions."""
 MOST_AGENTS = 1000
 MOST_PARTITIONS = 100_000
+MOST_OUTCOMES = 100
 LONGEST_NAME = 300
 STATES = frozenset({"starting", "rebalancing", "recovering", "running", "stopped"})
 
@@ -78,6 +79,7 @@ def _worker(told: Mapping[str, Any]) -> FaustWorker:
         assigned=None if assigned is None else _assigned(assigned),
         buffer_full_total=sum(_count(each) for each in told["buffer_full"].values()),
         dropped_reports=_count(told["dropped_reports"]),
+        outcomes=_outcomes(told.get("outcomes", {})),  # copies of the sensor from before it told them
     )
 
 
@@ -101,6 +103,12 @@ def _assigned(told: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     if sum(map(len, told.values())) > MOST_PARTITIONS:
         raise ValueError(len(told))
     return {_name(topic): tuple(map(_count, partitions)) for topic, partitions in told.items()}
+
+
+def _outcomes(told: Mapping[str, Any]) -> dict[str, int]:
+    if len(told) > MOST_OUTCOMES:
+        raise ValueError(len(told))
+    return {_name(word): _count(records) for word, records in told.items()}
 
 
 # --- fields -----------------------------------------------------------------------------------------

@@ -702,15 +702,16 @@ function lastHour(hour) {
 /** The Faust workers of a consumer, as they report themselves. */
 function workerTable(workers) {
   const sum = (worker, name) => worker.agents.reduce((total, agent) => total + (agent[name] ?? 0), 0);
-  const heads = ["Worker", "State", "Partitions", "Processed", "Errors", "Each", "Waits for commit", "Buffered", "Rebalances", "Reported"];
+  const heads = ["Worker", "State", "Partitions", "Processed", "Errors", "Came to", "Each", "Waits for commit", "Buffered", "Rebalances", "Reported"];
   const cell = (...words) => h("td", { class: "number" }, ...words);
   const state = ({ state: word, recovery_remaining_records: left }) => word === "recovering" && left !== null ? `${word}, ${count(left)} left` : word;
+  const outcomes = ({ outcomes: told }) => Object.entries(told).map(([word, records]) => `${count(records)} ${word.replaceAll("_", " ")}`).join(", ");
   const line = (worker) => {
     const { unknown: why } = worker, events = sum(worker, "events");
     const partitions = worker.assigned === null ? null : Object.values(worker.assigned).reduce((total, each) => total + each.length, 0);
     return h("tr", {},
       h("td", {}, worker.worker), h("td", {}, ["running", "starting"].includes(worker.state) ? state(worker) : h("span", { class: "tag" }, state(worker))),
-      cell(valueOr(partitions, count, why.assigned)), cell(count(events)), cell(count(sum(worker, "errors"))),
+      cell(valueOr(partitions, count, why.assigned)), cell(count(events)), cell(count(sum(worker, "errors"))), cell(outcomes(worker) || "–"),
       cell(events ? `${TENTHS.format(1000 * sum(worker, "seconds") / events)} ms` : "–"),
       cell(valueOr(worker.uncommitted_seconds, duration, why.uncommitted_seconds)),
       cell(worker.agents.some((agent) => agent.buffered === null) ? unknown(why.assigned ?? "the worker does not tell") : count(sum(worker, "buffered"))),

@@ -37,6 +37,11 @@ def told(**changed):
     return json.dumps({**TOLD, **changed}).encode()
 
 
+def test_outcomes_are_told_in_the_words_of_the_app():
+    """How many records came to what, as the worker wrote it."""
+    assert {"averaged": 9, "late": 1} == read_report(told(outcomes={"averaged": 9, "late": 1})).outcomes
+
+
 def test_a_report_says_what_the_worker_wrote():
     """Errors are those raised and those not decoded; durations are cumulative, as Prometheus has them."""
     worker = read_report(told())
@@ -50,6 +55,7 @@ def test_a_report_says_what_the_worker_wrote():
         agent.durations.count,
         agent.durations.sum,
     )
+    assert {} == worker.outcomes  # sensors of before did not tell them
     assert (4, 1.5, 0.25) == (worker.commits_total, worker.commit_age_seconds, worker.uncommitted_seconds)
     assert (3, 4.5, 1.0) == (worker.rebalances_total, worker.rebalancing_seconds_total, worker.last_rebalance_seconds)
     assert (True, 90, 3, 2) == (
@@ -75,6 +81,9 @@ def test_a_report_says_what_the_worker_wrote():
         pytest.param(told(at=float("nan")), "field", id="no time"),
         pytest.param(told(worker=""), "field", id="no name"),
         pytest.param(told(agents=TOLD["agents"] * 2), "field", id="an agent twice"),
+        pytest.param(told(outcomes={"late": -1}), "field", id="less than no record"),
+        pytest.param(told(outcomes={str(n): n for n in range(101)}), "field", id="too many outcomes"),
+        pytest.param(told(outcomes=["late"]), "field", id="outcomes without numbers"),
         pytest.param(told(bounds_seconds=[0.1, 0.001]), "field", id="bounds out of order"),
         pytest.param(told(bounds_seconds=[0.1]), "field", id="durations that fit no bounds"),
         pytest.param(told(assigned=[1]), "field", id="partitions without topics"),
