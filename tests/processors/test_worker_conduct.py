@@ -1,13 +1,16 @@
 """How a worker is run: folders of its own, Kafka's settings from the file, and whether it gets on."""
 
+from dataclasses import dataclass
+
 import faust
 import pytest
 
 from monitor.cli.worker import _address, kafka_settings
 from monitor.errors import UsageError
 from monitor.settings import Worker
+from processors.agents.rollups import Counts
 from processors.progress import Progress, Seen, _to_do
-from processors.worker import configure, own_folder
+from processors.worker import configure, outcomes, own_folder
 
 
 def test_workers_on_one_machine_have_folders_of_their_own_and_find_them_again(tmp_path):
@@ -27,6 +30,34 @@ def test_a_folder_that_cannot_be_made_is_wrong_usage(tmp_path):
         own_folder(tmp_path / "file" / "data"),
     ):
         pass
+
+
+@dataclass
+class OfAUser:
+    """Counts that are not ours: some of what is in there is no number of records."""
+
+    kept: int = 3
+    since: float = 0.5
+    is_on: bool = True
+    balance: int = -1
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        pytest.param(Counts(added=9, bad=1), {"added": 9, "bad": 1, "written": 0}, id="ours"),
+        pytest.param(OfAUser(), {"kept": 3}, id="what is no number of records is left out"),
+        pytest.param({"kept": 3}, {}, id="no dataclass"),
+        pytest.param(OfAUser, {}, id="a class is no counts"),
+        pytest.param(None, {}, id="none"),
+    ],
+)
+def test_what_an_app_counts_is_what_its_records_came_to(counts, expected):
+    """A report with anything else in it would be refused as a whole."""
+    app = faust.App("shop", web_enabled=False)
+    app.counts = counts
+
+    assert expected == outcomes(app)
 
 
 @pytest.mark.parametrize(

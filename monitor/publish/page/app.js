@@ -711,7 +711,7 @@ function workerTable(workers) {
     const partitions = worker.assigned === null ? null : Object.values(worker.assigned).reduce((total, each) => total + each.length, 0);
     return h("tr", {},
       h("td", {}, worker.worker), h("td", {}, ["running", "starting"].includes(worker.state) ? state(worker) : h("span", { class: "tag" }, state(worker))),
-      cell(valueOr(partitions, count, why.assigned)), cell(count(events)), cell(count(sum(worker, "errors"))), cell(outcomes(worker) || "–"),
+      cell(valueOr(partitions, count, why.assigned)), cell(count(events)), cell(count(sum(worker, "errors"))), h("td", {}, outcomes(worker) || "–"),
       cell(events ? `${TENTHS.format(1000 * sum(worker, "seconds") / events)} ms` : "–"),
       cell(valueOr(worker.uncommitted_seconds, duration, why.uncommitted_seconds)),
       cell(worker.agents.some((agent) => agent.buffered === null) ? unknown(why.assigned ?? "the worker does not tell") : count(sum(worker, "buffered"))),
@@ -720,7 +720,7 @@ function workerTable(workers) {
   };
   return h("div", {}, h("h3", {}, counted(workers.length, "Faust worker")),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Faust workers" },
-      h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((head, at) => h("th", { scope: "col", class: at > 1 ? "number" : "" }, head)))),
+      h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((head, at) => h("th", { scope: "col", class: at > 1 && head !== "Came to" ? "number" : "" }, head)))),
         h("tbody", {}, ...workers.map(line)))));
 }
 
