@@ -51,7 +51,7 @@ class Reading:
     def __init__(self, clusters: Mapping[str, str], budget=ONE_SHOT, **options) -> None:
         settings = Settings(
             clusters=[
-                {"name": name, "bootstrap_servers": servers, "timeout_seconds": 0.5, **options}
+                {"name": name, "bootstrap_servers": servers, "timeout_seconds": 1.5, **options}
                 for name, servers in clusters.items()
             ],
             metrics={"lost_records": True},
