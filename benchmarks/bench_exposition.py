@@ -128,7 +128,7 @@ class StockCollector:
             kind = CounterMetricFamily if metric.type is Type.COUNTER else GaugeMetricFamily
             family = kind(metric.name, metric.help, labels=metric.labels)
             values = metric.read(self._cluster).tolist()
-            for labels, value in zip(self._labels[metric.level], values, strict=True):
+            for labels, value in zip(self._labels.get(metric.level, ()), values, strict=True):
                 if value >= 0:
                     family.add_metric(labels, value)
             yield family
