@@ -17,7 +17,7 @@ def client_options(cluster: Cluster) -> dict[str, Any]:
     Raises:
         SettingsError: The addresses, or files of certificates, cannot be used.
     """
-    options = dict(KafkaTransport(cluster)._options)  # noqa: SLF001 - it knows all the ways to log in
+    options = dict(KafkaTransport(cluster).options)
     options.pop("max_idle_ms")
     return options | {
         "bootstrap_servers": [f"{each.host}:{each.port}" for each in addresses(cluster.bootstrap_servers)],

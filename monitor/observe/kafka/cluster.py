@@ -165,9 +165,7 @@ class Brokers:
         Raises:
             TransportError: No answer within the timeout, no connection, no common version, or not decodable.
         """
-        until, failure = self._aside.get((address, api.key), (0.0, None))
-        if failure is not None and now() < until:
-            raise failure
+        self._be_put_aside(address, api)
         for attempt in (1, 2):
             try:
                 answer, version = await self._send(address, api, offered, encode, self._seconds_left(address))
@@ -177,8 +175,7 @@ class Brokers:
                 if exc.why == Why.TIMEOUT and api.key in LAG_DEPENDS_ON:
                     self._fell_silent(address, exc, partial(self._send, address, api, offered, encode))
                 elif exc.why == Why.TIMEOUT:
-                    # Once may have been bad luck: only the second time in a row has it put aside.
-                    self._aside[address, api.key] = (now() + (0.0 if failure is None else ASIDE_SECONDS), exc)
+                    self._put_aside(address, api, exc)
                 # The connection may have broken while nobody used it (broker restarted): a fresh one decides.
                 if exc.why != Why.DISCONNECTED or attempt == 2:  # noqa: PLR2004
                     raise
@@ -274,6 +271,17 @@ class Brokers:
             message = f"{address} throttles us for {left:.1f} s more (a quota of its)"
             raise TransportError(message, Why.THROTTLED)
         await asyncio.sleep(left)
+
+    def _be_put_aside(self, address: Address, api: wire.Api) -> None:
+        """Fail at once as the last time where a broker is not asked this for now."""
+        until, failure = self._aside.get((address, api.key), (0.0, None))
+        if failure is not None and now() < until:
+            raise failure
+
+    def _put_aside(self, address: Address, api: wire.Api, failure: TransportError) -> None:
+        # Once may have been bad luck: only the second time in a row has it left alone.
+        is_second = (address, api.key) in self._aside
+        self._aside[address, api.key] = (now() + ASIDE_SECONDS if is_second else now(), failure)
 
     def _fell_silent(
         self, address: Address, failure: TransportError, send: Callable[[float], Awaitable[object]]

@@ -235,7 +235,10 @@ def _positions(answer: wire.Offsets, index: int) -> _Positions:
 
 
 class CommitReader:
-    """Reads where all groups are, by what they committed or, ``how`` says so, as share groups."""
+    """Reads where all groups are, by what they committed or, ``how`` says so, as share groups.
+
+    With ``takeovers`` no coordinator is believed before it knows all of its groups.
+    """
 
     def __init__(
         self,
@@ -250,7 +253,7 @@ class CommitReader:
         self._clock = clock
         self._how = how
         self._memory = memory or Memory()
-        self._takeovers = takeovers or Takeovers(brokers)
+        self._takeovers = takeovers
         self._sizes: Mapping[str, int] = {}
         self._asked: Mapping[str, Collection[int]] = {}
         self._fetches: dict[int, list[_Fetch]] = {}
@@ -285,7 +288,8 @@ class CommitReader:
     def forget(self, names: Iterable[str]) -> None:
         """Drop groups that are gone."""
         self._memory.forget(names)
-        self._takeovers.forget(names)
+        if self._takeovers is not None:
+            self._takeovers.forget(names)
 
     def remember_sizes(self, sizes: Mapping[str, int]) -> None:
         """Take note of how many positions each group has, to cut the questions to size when they change next."""
@@ -308,11 +312,12 @@ class CommitReader:
                 break
             before = fetch.last
             try:
-                if self._how is COMMITTED:
+                if self._takeovers is not None:
                     await self._takeovers.ask(address, keeper.map.offsets_partitions)
                 answer = await self._ask(address, fetch)
             except TransportError as exc:
-                self._takeovers.failed(address)
+                if self._takeovers is not None:
+                    self._takeovers.failed(address)
                 if self._how is COMMITTED:
                     poll.broker_failed(node, address, exc)
                 elif exc.why != Why.UNSUPPORTED:  # that is told with each group
@@ -324,7 +329,7 @@ class CommitReader:
 
     def _unready(self, address: Address, answer: wire.Offsets) -> Mapping[str, int]:
         """Return the groups that an answer may not have all of, and why."""
-        if self._how is not COMMITTED:
+        if self._takeovers is None:
             return {}
         groups, errors = answer.shape.groups, answer.shape.group_error
         if not errors.any():
@@ -465,14 +470,14 @@ class _Collected:
             self._settle(number)
 
     def _settle(self, number: int) -> None:
-        fetch, answer, unready = (
-            self.answered[number].fetch,
-            self.answered[number].answer,
-            self.answered[number].unready,
-        )
+        found = self.answered[number]
+        fetch, answer, unready = found.fetch, found.answer, found.unready
         shape, asked = answer.shape, fetch.groups
-        is_behind = self.answered[number].is_behind
-        if not (is_behind or shape.group_error.any()) and shape.groups == asked and self.owner.keys().isdisjoint(asked):
+        if (
+            not (found.is_behind or shape.group_error.any())
+            and shape.groups == asked
+            and self.owner.keys().isdisjoint(asked)
+        ):
             # All at once: this is how nearly every answer looks.
             self.owner.update(zip(asked, zip((number,) * len(asked), range(len(asked)), strict=True), strict=True))
             return

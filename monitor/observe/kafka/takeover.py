@@ -33,8 +33,7 @@ LEADS = frozenset({0, OFFSET_NOT_AVAILABLE})
 PASSING = frozenset({OFFSET_NOT_AVAILABLE, Why.MALFORMED, 5, 8, 9})
 """Answers after which a partition is asked for again: 5, 8 and 9 are of a leader or replica that is not there yet."""
 
-
-TEXT = "it has just taken over and does not know all groups yet"
+BEHIND_TEXT = "it has just taken over and does not know all groups yet"
 
 
 def offsets_partition(group: str, partitions: int) -> int:
@@ -101,7 +100,7 @@ class Takeovers:
                 break
             await patience.pause()
         for node in behind:
-            poll.fail("broker", f"{node} ({cluster_map.brokers[node]})", Why.NEW_COORDINATOR, TEXT)
+            poll.fail("broker", f"{node} ({cluster_map.brokers[node]})", Why.NEW_COORDINATOR, BEHIND_TEXT)
 
     async def _is_ready(self, poll: Poll, cluster_map: ClusterMap, node: int) -> bool:
         address = cluster_map.brokers[node]

@@ -154,7 +154,8 @@ class KafkaTransport:
 
     def __init__(self, cluster: Cluster) -> None:
         self._tokens = _Tokens(cluster) if _by_token(cluster) else None
-        self._options = _options(cluster) | ({"sasl_oauth_token_provider": self._tokens} if self._tokens else {})
+        self.options = _options(cluster) | ({"sasl_oauth_token_provider": self._tokens} if self._tokens else {})
+        """How to connect and to log in, as arguments of aiokafka's connections and clients."""
         self._connections: dict[Address, _Connection] = {}
         self._locks: dict[Address, asyncio.Lock] = {}
         _silence()
@@ -208,7 +209,7 @@ class KafkaTransport:
             return connection
 
     async def _connect(self, address: Address) -> _Connection:
-        connection = _Connection(address.host, address.port, **self._options)
+        connection = _Connection(address.host, address.port, **self.options)
         try:
             await connection.connect()
         # Whatever a server that is no Kafka sends makes aiokafka's decoders raise anything.
@@ -218,7 +219,7 @@ class KafkaTransport:
 
     def _refusal(self, address: Address, connection: _Connection, exc: BaseException) -> TransportError:
         """Say why a connection did not come about, and what to do about a log-in that was refused."""
-        cause, mechanism = _cause(exc), self._options.get("sasl_mechanism")
+        cause, mechanism = _cause(exc), self.options.get("sasl_mechanism")
         number = getattr(cause, "errno", None) if isinstance(cause, KafkaError) else None
         if type(cause).__module__.partition(".")[0] == "gssapi":
             minor = _printable(str(cause).rpartition("): ")[2])
@@ -229,7 +230,7 @@ class KafkaTransport:
             text = f"{address} does not take mechanism {mechanism}: choose one of those it takes ({offered})"
             return TransportError(text, UNSUPPORTED_SASL_MECHANISM)
         if number != SASL_AUTHENTICATION_FAILED:
-            return _translate_first(address, exc, self._options["security_protocol"])
+            return _translate_first(address, exc, self.options["security_protocol"])
         advice = _ADVICE.get(str(mechanism), "")
         said = _printable(" ".join(str(each) for each in cause.args if each))
         if self._tokens is not None:
