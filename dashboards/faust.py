@@ -6,7 +6,7 @@ All apps at once or those chosen; each leads to its board as a consumer, which s
 from __future__ import annotations
 
 from alerts.promql import CONSUMER, by, matches, on
-from alerts.words import LAG_SECONDS
+from alerts.words import FAUST_ERRORS, FAUST_EVENTS, FAUST_RECOVERING, FAUST_REMAINING, FAUST_UP, LAG_SECONDS
 from dashboards import frame
 from dashboards.board import Board, Row
 from dashboards.panels import (
@@ -21,17 +21,16 @@ from dashboards.panels import (
     Query,
     Step,
     lines,
+    mappings,
     stat,
     table,
+    thresholds,
     unit_of,
 )
-from dashboards.queries import NO_WATCHDOG, WORST, Chosen, alerts, worst
+from dashboards.queries import NO_WATCHDOG, WORST, Chosen, alerts
 
-FAUST_UP = "streamgauge_faust_up"
 REPORTED_AT = "streamgauge_faust_report_timestamp_seconds"
 STARTED_AT = "streamgauge_faust_start_timestamp_seconds"
-EVENTS = "streamgauge_faust_events_total"
-ERRORS = "streamgauge_faust_event_errors_total"
 DURATIONS = "streamgauge_faust_event_duration_seconds"
 BUFFERED = "streamgauge_faust_buffered_records"
 BUFFER_SIZE = "streamgauge_faust_buffer_size_records"
@@ -40,8 +39,6 @@ COMMITS = "streamgauge_faust_commits_total"
 UNCOMMITTED = "streamgauge_faust_uncommitted_seconds"
 WORKER_REBALANCES = "streamgauge_faust_rebalances_total"
 WORKER_REBALANCING = "streamgauge_faust_rebalancing_seconds_total"
-RECOVERING = "streamgauge_faust_recovering"
-REMAINING = "streamgauge_faust_recovery_remaining_records"
 ASSIGNED = "streamgauge_faust_assigned_partitions"
 ENTRIES = "streamgauge_faust_table_entries"
 
@@ -53,17 +50,12 @@ TABLE = (*WORKER, "table")
 
 _apps = by("max", CONSUMER, CHOSEN(FAUST_UP))
 _of_objective = f"{by('max', CONSUMER, CHOSEN.of_objective)}\nand {on(CONSUMER)}\n{_apps}"
-_failing = f"sum(increase({CHOSEN(ERRORS)}[10m]))\n/ (sum(increase({CHOSEN(EVENTS)}[10m])) > 0)"
+_failing = f"sum(increase({CHOSEN(FAUST_ERRORS)}[10m]))\n/ (sum(increase({CHOSEN(FAUST_EVENTS)}[10m])) > 0)"
 _full = f"{CHOSEN(BUFFERED)} / ({CHOSEN(BUFFER_SIZE)} > 0)"
 
 
 def _by_worker(name: str) -> str:
     return by("max", WORKER, CHOSEN(name))
-
-
-def _quantile(share: float) -> str:
-    buckets = by("sum", (*CONSUMER, "agent", "le"), f"rate({CHOSEN.buckets(DURATIONS)}[$__rate_interval])")
-    return f"histogram_quantile({share:g}, {buckets})"
 
 
 NOW = Row(
@@ -97,7 +89,7 @@ NOW = Row(
         stat(
             "Recovering",
             "Workers that read their tables back from their changelogs: they process nothing meanwhile.",
-            Query(f"sum(\n{_by_worker(RECOVERING)}\n)"),
+            Query(f"sum(\n{_by_worker(FAUST_RECOVERING)}\n)"),
             unit="short",
             width=3,
             steps=(Step(None, "green"), Step(1, "yellow")),
@@ -144,16 +136,8 @@ APPS = Row(
                 "Reports",
                 _by_worker(FAUST_UP),
                 shown={
-                    "mappings": [
-                        {
-                            "type": "value",
-                            "options": {"0": {"index": 0, "text": "silent"}, "1": {"index": 1, "text": "yes"}},
-                        }
-                    ],
-                    "thresholds": {
-                        "mode": "absolute",
-                        "steps": [{"color": "red", "value": None}, {"color": "green", "value": 1}],
-                    },
+                    "mappings": mappings({"0": "silent", "1": "yes"}),
+                    "thresholds": thresholds((Step(None, "red"), Step(1, "green"))),
                     "custom.cellOptions": {"type": "color-text"},
                 },
             ),
@@ -169,9 +153,13 @@ APPS = Row(
                 shown=GAUGE_OF_OBJECTIVE,
             ),
             Column("Partitions", _by_worker(ASSIGNED), unit_of(ASSIGNED)),
-            Column("Processed, records/s", by("sum", WORKER, CHOSEN.rate(EVENTS)), unit_of(EVENTS), 1),
+            Column("Processed, records/s", by("sum", WORKER, CHOSEN.rate(FAUST_EVENTS)), unit_of(FAUST_EVENTS), 1),
             Column(
-                "Failed, records/s", by("sum", WORKER, CHOSEN.rate(ERRORS)), unit_of(ERRORS), 2, shown=RED_ABOVE_ZERO
+                "Failed, records/s",
+                by("sum", WORKER, CHOSEN.rate(FAUST_ERRORS)),
+                unit_of(FAUST_ERRORS),
+                2,
+                shown=RED_ABOVE_ZERO,
             ),
             Column("Waiting, records", by("sum", WORKER, CHOSEN(BUFFERED)), unit_of(BUFFERED)),
             Column("Uncommitted", _by_worker(UNCOMMITTED), unit_of(UNCOMMITTED)),
@@ -206,8 +194,8 @@ AGENTS = Row(
         lines(
             "Processed",
             f"Records that agents were done with a second, those that failed included, the {WORST} busiest.",
-            Query(CHOSEN.busiest(EVENTS, AGENT), "{{consumer}} {{agent}}"),
-            unit=unit_of(EVENTS),
+            Query(CHOSEN.busiest(FAUST_EVENTS, AGENT), "{{consumer}} {{agent}}"),
+            unit=unit_of(FAUST_EVENTS),
             axis="records/s",
             links=(frame.TO_TOPIC,),
         ),
@@ -215,8 +203,8 @@ AGENTS = Row(
             "Time for a record",
             "Half of the records took an agent less than the one line, 95 of 100 less than the other. Read off a "
             "histogram: between two of its bounds the line is a guess.",
-            Query(_quantile(0.5), "{{consumer}} {{agent}} half"),
-            Query(_quantile(0.95), "{{consumer}} {{agent}} 95 %"),
+            Query(CHOSEN.quantile(0.5, DURATIONS, (*CONSUMER, "agent")), "{{consumer}} {{agent}} half"),
+            Query(CHOSEN.quantile(0.95, DURATIONS, (*CONSUMER, "agent")), "{{consumer}} {{agent}} 95 %"),
             unit=unit_of(DURATIONS),
             links=(frame.TO_CONSUMER,),
         ),
@@ -224,8 +212,8 @@ AGENTS = Row(
             "Failed",
             f"Records a second that an agent raised on or set aside, or that could not be decoded for it, the {WORST} "
             "most.",
-            Query(CHOSEN.busiest(ERRORS, AGENT), "{{consumer}} {{agent}}"),
-            unit=unit_of(ERRORS),
+            Query(CHOSEN.busiest(FAUST_ERRORS, AGENT), "{{consumer}} {{agent}}"),
+            unit=unit_of(FAUST_ERRORS),
             axis="records/s",
             links=(frame.TO_TOPIC,),
         ),
@@ -233,14 +221,7 @@ AGENTS = Row(
             "Waiting for an agent",
             "Records that wait in a worker for an agent, and how many may (dashed): at that line its partitions are "
             "paused, because the agent does not keep up.",
-            Query(
-                worst(
-                    by("max", (*WORKER, "agent", "topic"), CHOSEN(BUFFERED)),
-                    f"max_over_time({CHOSEN(BUFFERED)}[$__range] @ end())",
-                    (*WORKER, "agent", "topic"),
-                ),
-                "{{agent}} {{worker}}",
-            ),
+            Query(CHOSEN.worst(BUFFERED, (*WORKER, "agent", "topic")), "{{agent}} {{worker}}"),
             Query(by("max", (*CONSUMER, "topic"), CHOSEN(BUFFER_SIZE)), "{{consumer}} {{topic}} at most"),
             unit=unit_of(BUFFERED),
             axis="records",
@@ -305,7 +286,7 @@ WORKERS = Row(
             "Recovery and tables",
             "Records of changelogs that a worker has still to read before its tables are back, and the entries of each "
             "table in each worker (on the right).",
-            Query(CHOSEN.worst(REMAINING, WORKER), "{{worker}} to recover"),
+            Query(CHOSEN.worst(FAUST_REMAINING, WORKER), "{{worker}} to recover"),
             Query(CHOSEN.worst(ENTRIES, TABLE), "{{worker}} {{table}} entries"),
             unit="short",
             width=8,

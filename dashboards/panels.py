@@ -175,7 +175,6 @@ class Panel:
     def _defaults(self) -> Json:
         minimum = {} if self.minimum is None else {"min": self.minimum}
         decimals = {} if self.decimals is None else {"decimals": self.decimals}
-        texts = {value: {"index": index, "text": text} for index, (value, text) in enumerate(self.texts.items())}
         return {
             "unit": self.unit,
             **minimum,
@@ -183,7 +182,7 @@ class Panel:
             "color": {"mode": self.color},
             "custom": self.custom,
             "links": [link.json() for link in self.links],
-            "mappings": [{"type": "value", "options": texts}] if texts else [],
+            "mappings": mappings(self.texts),
             "noValue": self.no_value,
             "thresholds": thresholds(self.steps),
         }
@@ -215,6 +214,12 @@ def ref_id(index: int) -> str:
 def thresholds(steps: tuple[Step, ...]) -> Json:
     """Return colour steps as Grafana's JSON."""
     return {"mode": "absolute", "steps": [{"color": step.color, "value": step.value} for step in steps]}
+
+
+def mappings(texts: Mapping[str, str]) -> list[Json]:
+    """Return texts for values as Grafana's JSON."""
+    options = {value: {"index": index, "text": text} for index, (value, text) in enumerate(texts.items())}
+    return [{"type": "value", "options": options}] if options else []
 
 
 # --- the kinds of panel ------------------------------------------------------------------------------

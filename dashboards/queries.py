@@ -75,9 +75,10 @@ class Chosen:
         known = BY_NAME[name].labels
         return series(name, *(each for each in self.matchers if each.label in known), *more)
 
-    def buckets(self, name: str) -> str:
-        """Return the selector of a histogram's buckets."""
-        return self(name).replace(name, f"{name}_bucket", 1)
+    def quantile(self, share: float, name: str, labels: tuple[str, ...]) -> str:
+        """Return the value that this share of what a histogram counted lies below."""
+        buckets = self(name).replace(name, f"{name}_bucket", 1)
+        return f"histogram_quantile({share:g}, {by('sum', (*labels, 'le'), f'rate({buckets}[$__rate_interval])')})"
 
     def rate(self, name: str, *more: Matcher) -> str:
         """Return a counter's growth a second."""

@@ -48,11 +48,6 @@ _behind = f"time() - {CHOSEN.by_consumer(WATERMARK)}"
 _of_trigger = f"{CHOSEN(BATCH_SECONDS)} / {CHOSEN(TRIGGER_SECONDS)}"
 
 
-def _quantile(share: float) -> str:
-    buckets = by("sum", (*CONSUMER, "le"), f"rate({CHOSEN.buckets(BATCH_DURATIONS)}[$__rate_interval])")
-    return f"histogram_quantile({share:g}, {buckets})"
-
-
 NOW = Row(
     "Do the queries keep up?",
     (
@@ -170,8 +165,8 @@ BATCH_ROW = Row(
             "Batch durations",
             "Half of the micro-batches took less than the one line, 95 of 100 less than the other: from planned to "
             "committed. Read off a histogram: between two of its bounds the line is a guess.",
-            Query(_quantile(0.5), "{{consumer}} half"),
-            Query(_quantile(0.95), "{{consumer}} 95 %"),
+            Query(CHOSEN.quantile(0.5, BATCH_DURATIONS, CONSUMER), "{{consumer}} half"),
+            Query(CHOSEN.quantile(0.95, BATCH_DURATIONS, CONSUMER), "{{consumer}} 95 %"),
             unit=unit_of(BATCH_DURATIONS),
             links=(frame.TO_CONSUMER,),
         ),

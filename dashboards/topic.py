@@ -30,6 +30,7 @@ from dashboards.panels import (
     Query,
     Step,
     lines,
+    mappings,
     stat,
     table,
     unit_of,
@@ -167,14 +168,7 @@ READERS = Row(
             Column(
                 "Abandoned",
                 by("max", CONSUMER, CHOSEN(TOPIC_ABANDONED)),
-                shown={
-                    "mappings": [
-                        {
-                            "type": "value",
-                            "options": {"0": {"index": 0, "text": "no"}, "1": {"index": 1, "text": "yes"}},
-                        }
-                    ]
-                },
+                shown={"mappings": mappings({"0": "no", "1": "yes"})},
             ),
             keys={"kind": "Kind", "consumer": "Consumer"},
             hidden=("cluster",),
