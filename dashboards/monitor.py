@@ -24,7 +24,9 @@ from dashboards.panels import (
     DASHED,
     GOOD_IS_ZERO,
     RATIO,
+    Link,
     Override,
+    Panel,
     Query,
     Step,
     lines,
@@ -40,7 +42,6 @@ OF_INTERVAL = (Step(None, "green"), Step(0.5, "yellow"), Step(1, "red"))
 """The share of its interval that a look takes: above 1 looks start late."""
 
 _IN_JOB = matches("job", "$job")
-_since_success = CHOSEN.since(LAST_SUCCESS, SOURCE)
 _of_interval = by("max", SOURCE, f"{CHOSEN(LOOK_SECONDS)} / {CHOSEN(INTERVAL_SECONDS)}")
 _about_monitoring = alerts(NO_WATCHDOG, equals("consumer", ""), matches("cluster", "|$cluster"))
 
@@ -48,6 +49,18 @@ _about_monitoring = alerts(NO_WATCHDOG, equals("consumer", ""), matches("cluster
 def _of_job(name: str) -> str:
     """Return the selector of a series of the scrape or of the process, which no catalogue has."""
     return f"{name}{{{_IN_JOB}}}"
+
+
+def since_the_last_complete_look(chosen: Chosen, *links: Link) -> Panel:
+    """Return the chart of how old what is known may be."""
+    return lines(
+        "Since the last complete look",
+        "Time since everybody who had to be asked answered, when Prometheus asked the monitor. Numbers cannot be "
+        "younger than that.",
+        Query(chosen.since(LAST_SUCCESS, SOURCE), "{{cluster}} {{source}}"),
+        unit=unit_of(LAST_SUCCESS),
+        links=links,
+    )
 
 
 NOW = Row(
@@ -68,7 +81,7 @@ NOW = Row(
             "Since a complete look",
             "How many of its intervals ago a source was looked at completely when Prometheus asked the monitor, the "
             "longest: up to 1 is usual.",
-            Query(f"max(\n{_since_success}\n/ {by('max', SOURCE, CHOSEN(INTERVAL_SECONDS))}\n)"),
+            Query(f"max(\n{CHOSEN.since(LAST_SUCCESS, SOURCE)}\n/ {by('max', SOURCE, CHOSEN(INTERVAL_SECONDS))}\n)"),
             unit="none",
             width=3,
             steps=(Step(None, "green"), Step(2, "yellow"), Step(6, "red")),
@@ -137,13 +150,7 @@ LOOKS = Row(
             unit=unit_of(LOOK_SECONDS),
             overrides=(Override("byRegexp", "/ interval$/", DASHED),),
         ),
-        lines(
-            "Since the last complete look",
-            "Time since everybody who had to be asked answered, when Prometheus asked the monitor. Numbers cannot be "
-            "younger than that.",
-            Query(_since_success, "{{cluster}} {{source}}"),
-            unit=unit_of(LAST_SUCCESS),
-        ),
+        since_the_last_complete_look(CHOSEN),
         lines(
             "Failed reads",
             "Reads that failed a second, by what they were about: a group, a topic, a broker, a checkpoint.",

@@ -9,35 +9,29 @@ from __future__ import annotations
 
 from alerts.promql import CONSUMER, SOURCE, by, equals, matches
 from alerts.words import (
-    BATCH_SECONDS,
     CLUSTER_UP,
     FAILURES,
     HEALTH,
-    INFLIGHT_SECONDS,
     KNOWN_LAG_RECORDS,
     LAG_RECORDS,
     LAG_SECONDS,
     LAG_SECONDS_BOUND,
-    LAST_COMMIT,
-    LAST_SUCCESS,
     LOST_RECORDS,
     MEMBERS,
     OBJECTIVE_SECONDS,
     RECORDS_READ,
     RECORDS_WRITTEN,
-    TRIGGER_SECONDS,
 )
 from dashboards import frame
 from dashboards.board import Board, Row
+from dashboards.monitor import since_the_last_complete_look
 from dashboards.panels import (
-    DASHED,
     GAUGE_OF_OBJECTIVE,
     GOOD_IS_ZERO,
     OF_OBJECTIVE,
     RATIO,
     RED_ABOVE_ZERO,
     Column,
-    Override,
     Query,
     Step,
     lines,
@@ -47,7 +41,8 @@ from dashboards.panels import (
     timeline,
     unit_of,
 )
-from dashboards.queries import HEALTH_COLORS, NO_WATCHDOG, WORST, Chosen, alerts, largest, worst
+from dashboards.queries import HEALTH_COLORS, NO_WATCHDOG, WORST, Chosen, alerts, worst
+from dashboards.spark import batches_and_triggers, since_the_last_commit
 from monitor.model import Health
 
 CHOSEN = Chosen(many=("cluster", "kind", "consumer"))
@@ -232,42 +227,15 @@ THROUGHPUT = Row(
 SPARK = Row(
     "Spark",
     (
-        lines(
-            "Batch duration and trigger interval",
-            "How long the last committed micro-batch took, how long the one in flight has been running, and the "
-            "trigger interval (dashed). Above the dashed line the query cannot keep its rhythm.",
-            Query(CHOSEN.worst(BATCH_SECONDS), "{{consumer}}"),
-            Query(CHOSEN.worst(INFLIGHT_SECONDS), "{{consumer}} in flight"),
-            Query(CHOSEN.by_consumer(TRIGGER_SECONDS), "{{consumer}} trigger"),
-            unit=unit_of(BATCH_SECONDS),
-            overrides=(Override("byRegexp", "/ trigger$/", DASHED),),
-            links=(frame.TO_SPARK,),
-        ),
-        lines(
-            "Since the last commit",
-            f"Time since a query last committed a micro-batch, the {WORST} longest. It falls with each batch; "
-            "a line that only rises is a query that is stuck or gone.",
-            Query(
-                worst(f"time() - {CHOSEN.by_consumer(LAST_COMMIT)}", f"time() - {largest(CHOSEN(LAST_COMMIT))}"),
-                "{{consumer}}",
-            ),
-            unit=unit_of(LAST_COMMIT),
-            links=(frame.TO_SPARK,),
-        ),
+        batches_and_triggers(CHOSEN, frame.TO_SPARK),
+        since_the_last_commit(CHOSEN, frame.TO_SPARK),
     ),
 )
 
 MONITOR = Row(
     "Can it be trusted?",
     (
-        lines(
-            "Since the last complete look",
-            "Time since everybody who had to be asked answered, when Prometheus asked the monitor. Numbers cannot be "
-            "younger than that.",
-            Query(CHOSEN.since(LAST_SUCCESS, SOURCE), "{{cluster}} {{source}}"),
-            unit=unit_of(LAST_SUCCESS),
-            links=(frame.TO_MONITOR,),
-        ),
+        since_the_last_complete_look(CHOSEN, frame.TO_MONITOR),
         lines(
             "Failed reads",
             "Reads that failed a second, by what they were about. What failed is unknown, never zero.",

@@ -27,7 +27,9 @@ from dashboards.panels import (
     OF_OBJECTIVE,
     RATIO,
     Column,
+    Link,
     Override,
+    Panel,
     Query,
     Step,
     lines,
@@ -43,9 +45,39 @@ CHOSEN = Chosen(many=("cluster", "consumer"), kind=Kind.SPARK)
 OF_TRIGGER = (Step(None, "green"), Step(0.8, "yellow"), Step(1, "red"))
 """The share of its trigger interval that a batch takes: above 1 the query cannot keep its rhythm."""
 
-_since_commit = f"time() - {CHOSEN.by_consumer(LAST_COMMIT)}"
 _behind = f"time() - {CHOSEN.by_consumer(WATERMARK)}"
 _of_trigger = f"{CHOSEN(BATCH_SECONDS)} / {CHOSEN(TRIGGER_SECONDS)}"
+
+
+def _since_commit(chosen: Chosen) -> str:
+    return f"time() - {chosen.by_consumer(LAST_COMMIT)}"
+
+
+def batches_and_triggers(chosen: Chosen, link: Link) -> Panel:
+    """Return the chart of how long batches take against how often they are wanted."""
+    return lines(
+        "Batch duration and trigger interval",
+        "How long the last committed micro-batch took, how long the one in flight has been running, and the "
+        "trigger interval (dashed). Above the dashed line the query cannot keep its rhythm.",
+        Query(chosen.worst(BATCH_SECONDS), "{{consumer}}"),
+        Query(chosen.worst(INFLIGHT_SECONDS), "{{consumer}} in flight"),
+        Query(chosen.by_consumer(TRIGGER_SECONDS), "{{consumer}} trigger"),
+        unit=unit_of(BATCH_SECONDS),
+        overrides=(Override("byRegexp", "/ trigger$/", DASHED),),
+        links=(link,),
+    )
+
+
+def since_the_last_commit(chosen: Chosen, link: Link) -> Panel:
+    """Return the chart of how long queries have committed nothing."""
+    return lines(
+        "Since the last commit",
+        f"Time since a query last committed a micro-batch, the {WORST} longest. It falls with each batch; "
+        "a line that only rises is a query that is stuck or gone.",
+        Query(worst(_since_commit(chosen), f"time() - {largest(chosen(LAST_COMMIT))}"), "{{consumer}}"),
+        unit=unit_of(LAST_COMMIT),
+        links=(link,),
+    )
 
 
 NOW = Row(
@@ -82,7 +114,7 @@ NOW = Row(
             "Longest since a commit",
             "Time since the query that has been silent longest committed a micro-batch. With nothing to read, a query "
             "has nothing to commit.",
-            Query(f"max({_since_commit})"),
+            Query(f"max({_since_commit(CHOSEN)})"),
             unit=unit_of(LAST_COMMIT),
             width=4,
         ),
@@ -120,7 +152,7 @@ QUERIES = Row(
             Column("Last batch", CHOSEN.by_consumer(BATCH_SECONDS), unit_of(BATCH_SECONDS)),
             Column("Trigger", CHOSEN.by_consumer(TRIGGER_SECONDS), unit_of(TRIGGER_SECONDS)),
             Column("In flight", CHOSEN.by_consumer(INFLIGHT_SECONDS), unit_of(INFLIGHT_SECONDS)),
-            Column("Since commit", _since_commit, unit_of(LAST_COMMIT)),
+            Column("Since commit", _since_commit(CHOSEN), unit_of(LAST_COMMIT)),
             Column("Watermark behind", _behind, unit_of(WATERMARK)),
             Column("Read, records/s", by("sum", CONSUMER, CHOSEN.rate(INPUT_ROWS)), unit_of(INPUT_ROWS), 1),
             keys={"cluster": "Cluster", "kind": "Kind", "consumer": "Consumer"},
@@ -150,17 +182,7 @@ QUERIES = Row(
 BATCH_ROW = Row(
     "Micro-batches",
     (
-        lines(
-            "Batch duration and trigger interval",
-            "How long the last committed micro-batch took, how long the one in flight has been running, and the "
-            "trigger interval (dashed). Above the dashed line the query cannot keep its rhythm.",
-            Query(CHOSEN.worst(BATCH_SECONDS), "{{consumer}}"),
-            Query(CHOSEN.worst(INFLIGHT_SECONDS), "{{consumer}} in flight"),
-            Query(CHOSEN.by_consumer(TRIGGER_SECONDS), "{{consumer}} trigger"),
-            unit=unit_of(BATCH_SECONDS),
-            overrides=(Override("byRegexp", "/ trigger$/", DASHED),),
-            links=(frame.TO_CONSUMER,),
-        ),
+        batches_and_triggers(CHOSEN, frame.TO_CONSUMER),
         lines(
             "Batch durations",
             "Half of the micro-batches took less than the one line, 95 of 100 less than the other: from planned to "
@@ -186,14 +208,7 @@ BATCH_ROW = Row(
             axis="batches/s",
             links=(frame.TO_CONSUMER,),
         ),
-        lines(
-            "Since the last commit",
-            f"Time since a query last committed a micro-batch, the {WORST} longest. It falls with each batch; "
-            "a line that only rises is a query that is stuck or gone.",
-            Query(worst(_since_commit, f"time() - {largest(CHOSEN(LAST_COMMIT))}"), "{{consumer}}"),
-            unit=unit_of(LAST_COMMIT),
-            links=(frame.TO_CONSUMER,),
-        ),
+        since_the_last_commit(CHOSEN, frame.TO_CONSUMER),
         lines(
             "Watermark behind the clock",
             f"How far a query's event-time watermark lies behind the clock, the {WORST} farthest. A line that rises "
