@@ -58,18 +58,13 @@ def _panel(panel: Json) -> Json:
 def _fields(panel: Json) -> Json:
     defaults, overrides = panel["fieldConfig"]["defaults"], panel["fieldConfig"]["overrides"]
     custom = dict(_property(f"custom.{name}", value) for name, value in defaults["custom"].items())
-    mappings = [
-        {"id": index, "type": _VALUE_TO_TEXT, "value": value, "text": shown["text"]}
-        for mapping in defaults["mappings"]
-        for index, (value, shown) in enumerate(mapping["options"].items())
-    ]
     return {
         "defaults": {
             **defaults,
             "custom": {
                 name.removeprefix("custom."): value for name, value in custom.items() if name != "custom.inspect"
             },
-            "mappings": mappings,
+            "mappings": _texts(defaults["mappings"]),
         },
         "overrides": [
             {
@@ -84,7 +79,16 @@ def _fields(panel: Json) -> Json:
     }
 
 
+def _texts(mappings: list[Json]) -> list[Json]:
+    texts = [(value, shown["text"]) for mapping in mappings for value, shown in mapping["options"].items()]
+    return [
+        {"id": index, "type": _VALUE_TO_TEXT, "value": value, "text": text} for index, (value, text) in enumerate(texts)
+    ]
+
+
 def _property(name: str, value: Any) -> tuple[str, Any]:
+    if name == "mappings":
+        return name, _texts(value)
     if name != "custom.cellOptions":
         return name, value
     return "custom.displayMode", _GAUGES[value["mode"]] if value["type"] == "gauge" else value["type"]

@@ -82,12 +82,19 @@ KNOWN_TO_7_5 = {
 """The kinds of panel used that are part of Grafana 7.5, with those of their options that it reads."""
 
 
+def mappings_of(panel):
+    """The texts for values of a panel, those of single columns of a table among them."""
+    yield from panel["fieldConfig"]["defaults"]["mappings"]
+    for override in panel["fieldConfig"]["overrides"]:
+        yield from (mapping for each in override["properties"] if each["id"] == "mappings" for mapping in each["value"])
+
+
 @pytest.mark.parametrize(("_", "board"), OLD)
 def test_the_older_model_is_one_that_7_5_reads(_, board):
     """Schema version 27 and what belongs to it: names as data sources, known panels and options, old mappings."""
     panels = [panel for panel in board["panels"] if panel["type"] != "row"]
     sourced = [*panels, *board["annotations"]["list"], *board["templating"]["list"][1:]]
-    mappings = [each for panel in panels for each in panel["fieldConfig"]["defaults"]["mappings"]]
+    mappings = [each for panel in panels for each in mappings_of(panel)]
 
     assert 27 == board["schemaVersion"]
     assert {"${datasource}"} == {each["datasource"] for each in sourced}
