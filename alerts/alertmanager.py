@@ -73,7 +73,7 @@ INHIBITIONS: tuple[Inhibition, ...] = (
 )
 
 # Pages go out at once, and again while nobody has mended it; the watchdog must come sooner than its heartbeat runs out.
-_WAITS: Mapping[Severity, Json] = {
+_WAITS: Mapping[Severity, Mapping[str, str]] = {
     Severity.CRITICAL: {"group_wait": "10s", "group_interval": "1m", "repeat_interval": "1h"},
     Severity.WARNING: {"group_wait": "1m", "group_interval": "5m", "repeat_interval": "12h"},
     Severity.INFO: {"group_wait": "5m", "group_interval": "30m", "repeat_interval": "3d"},

@@ -7,11 +7,12 @@ from alerts.rule import VALUE, Format, Number, Record, Rule, Severity
 from alerts.words import (
     ABANDONED,
     FRESH,
-    KNOWN_LAG_RECORDS,
+    KNOWN_LAG,
     LAG_RECORDS,
     LAG_SECONDS,
     LAG_SECONDS_BOUND,
     LAST_KNOWN,
+    LATE_BY,
     LOG_END,
     LOG_START,
     LOST_RECORDS,
@@ -30,7 +31,7 @@ from alerts.words import (
     late,
     with_members,
 )
-from monitor.model import Health
+from monitor.model import Health, Kind
 
 BUDGET = 0.01
 """The share of the time that a consumer may be over its objective: 99 % of 30 days within leave 7.2 hours."""
@@ -47,7 +48,7 @@ STORM = 5
 _HOT = 5
 _CLOCK = 0.95  # the age of a record that nobody takes grows as fast as the clock; a little less, for the bound
 
-_stopped = health(Health.STOPPED, differs("kind", "spark"))  # a query that ended has an alert of its own
+_stopped = health(Health.STOPPED, differs("kind", Kind.SPARK))  # a query that ended has an alert of its own
 _unknown, _losing_data = (health(each) for each in (Health.UNKNOWN, Health.LOSING_DATA))
 _age, _objective = series(LAG_SECONDS), series(OBJECTIVE_SECONDS)
 _surely = f"{last(_age, LAST_KNOWN)} - {last(series(LAG_SECONDS_BOUND), LAST_KNOWN)}"
@@ -176,8 +177,6 @@ _near_retention = by(
 
 _abandoned = by("count", CONSUMER, by("max", _TOPIC, f"{last(series(TOPIC_ABANDONED), FRESH)} == 1"))
 
-_known_lag = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
-_late_by = Number("age", Format.SECONDS, LAG_SECONDS, window=LAST_KNOWN)
 _allowed = Number("objective", Format.SECONDS, OBJECTIVE_SECONDS)
 _count = Number(VALUE, Format.COUNT)
 _WHO = "The {kind} {consumer} on cluster {cluster}"
@@ -193,7 +192,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="A consumer is later than its objective allows.",
         description=f"{_WHO} is at least {{value}} late; its objective is {{objective}}. "
         "Records known to wait: {records}.",
-        numbers=(Number(VALUE, Format.SECONDS), _allowed, _known_lag),
+        numbers=(Number(VALUE, Format.SECONDS), _allowed, KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -206,7 +205,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="A consumer is over its objective so much that a month's allowance is gone in two days.",
         description=f"{_WHO} was over its objective for {{value}} of the last hour, and still is; 1% of the time is "
         "what it may be. Age of the oldest record: {age}; objective: {objective}.",
-        numbers=(Number(VALUE, Format.SHARE), _late_by, _allowed),
+        numbers=(Number(VALUE, Format.SHARE), LATE_BY, _allowed),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -219,7 +218,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="A consumer is over its objective again and again: a month's allowance is gone in five days.",
         description=f"{_WHO} was over its objective for {{value}} of the last six hours, and lately too; 1% of the "
         "time is what it may be. Age of the oldest record: {age}; objective: {objective}.",
-        numbers=(Number(VALUE, Format.SHARE), _late_by, _allowed),
+        numbers=(Number(VALUE, Format.SHARE), LATE_BY, _allowed),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -232,7 +231,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="A consumer falls behind, and has used up half of its objective.",
         description="What waits for the {kind} {consumer} on cluster {cluster} grows by {value} records per "
         "second. Records known to wait: {records}; age of the oldest: {age}; objective: {objective}.",
-        numbers=(Number(VALUE, Format.RATE), _known_lag, _late_by, _allowed),
+        numbers=(Number(VALUE, Format.RATE), KNOWN_LAG, LATE_BY, _allowed),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -245,7 +244,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="Nobody reads for a consumer any more, and records wait for it.",
         description=f"{_WHO} has no members, and records wait for it. Records known to wait: {{records}}; age of the "
         "oldest: {age}; objective: {objective}.",
-        numbers=(_known_lag, _late_by, _allowed),
+        numbers=(KNOWN_LAG, LATE_BY, _allowed),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -258,7 +257,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="Records are being deleted before a consumer has read them.",
         description=f"{_WHO} loses data: retention deletes what it has not read. Records lost at its present "
         "position: {lost}; records known to wait: {records}.",
-        numbers=(Number("lost", Format.COUNT, LOST_RECORDS), _known_lag),
+        numbers=(Number("lost", Format.COUNT, LOST_RECORDS), KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -283,7 +282,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="A consumer was set back: it reads again what it had read.",
         description="Offsets of the {kind} {consumer} on cluster {cluster} moved back. Records known to wait: "
         "{records}; age of the oldest: {age}.",
-        numbers=(_known_lag, _late_by),
+        numbers=(KNOWN_LAG, LATE_BY),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -296,7 +295,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         summary="A group rebalances again and again.",
         description=f"{_WHO} had {{value}} rebalances in the last 30 minutes. Members: {{members}}; records known to "
         "wait: {records}.",
-        numbers=(_count, Number("members", Format.COUNT, MEMBERS), _known_lag),
+        numbers=(_count, Number("members", Format.COUNT, MEMBERS), KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -312,7 +311,7 @@ CONSUMER_RULES: tuple[Rule, ...] = (
         numbers=(
             Number("unknown", Format.COUNT, PARTITIONS, where=equals("status", "unknown")),
             Number("known", Format.COUNT, PARTITIONS, where=equals("status", "known")),
-            _known_lag,
+            KNOWN_LAG,
         ),
         subject=OBJECTIVE_SECONDS,
     ),
@@ -329,7 +328,7 @@ DETAIL_RULES: tuple[Rule, ...] = (
         summary="A consumer has members, but it does not read what is written.",
         description=f"{_WHO} has committed nothing for 15 minutes on {{value}} of its topics, though records wait and "
         "more are written. Members: {members}; records known to wait: {records}; age of the oldest: {age}.",
-        numbers=(_count, Number("members", Format.COUNT, MEMBERS), _known_lag, _late_by),
+        numbers=(_count, Number("members", Format.COUNT, MEMBERS), KNOWN_LAG, LATE_BY),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -342,7 +341,7 @@ DETAIL_RULES: tuple[Rule, ...] = (
         summary="A consumer does not get on with some of its partitions.",
         description=f"{_WHO} has taken nothing for 15 minutes from {{value}} of its partitions, though records wait "
         "there and more are written. Age of the oldest: {age}; objective: {objective}.",
-        numbers=(_count, _late_by, _allowed),
+        numbers=(_count, LATE_BY, _allowed),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -368,7 +367,7 @@ DETAIL_RULES: tuple[Rule, ...] = (
         summary="A consumer is about to lose records to retention.",
         description=f"{_WHO} has still to read {{value}} of what one of its partitions holds, and the oldest of it is "
         "being deleted. Records known to wait: {records}; age of the oldest: {age}.",
-        numbers=(Number(VALUE, Format.SHARE), _known_lag, _late_by),
+        numbers=(Number(VALUE, Format.SHARE), KNOWN_LAG, LATE_BY),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(

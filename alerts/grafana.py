@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from alerts.contacts import for_grafana, in_file, receiver_name
+from alerts.contacts import for_grafana, in_file, receiver_name, told
 from alerts.prometheus import SHOWN, dump, links
 from alerts.promql import by, last, series
 from alerts.rule import Number, Rule, Severity
@@ -78,8 +78,7 @@ def render_contacts(settings: Settings) -> dict[str, str]:
 
 def receivers_of(settings: Settings) -> dict[Severity, str]:
     """Return the contact point of each severity of which the settings let somebody be told."""
-    names = {point["name"] for point in for_grafana(settings)}
-    return {severity: receiver_name(severity) for severity in Severity if receiver_name(severity) in names}
+    return {severity: receiver_name(severity) for severity in Severity if any(told(settings.notifications, severity))}
 
 
 def _provisioning(rules: Sequence[Json]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from alerts.rule import Record, Rule
 
@@ -49,7 +48,7 @@ def hastened_record(record: Record, by: int) -> Record:
     return replace(record, expression=_expression(record.expression, by))
 
 
-def hastened_waits(waits: Mapping[str, str], by: int) -> dict[str, Any]:
+def hastened_waits(waits: Mapping[str, str], by: int) -> dict[str, str]:
     """Return how long Alertmanager waits, divided."""
     return {name: shorter(wait, by) for name, wait in waits.items()}
 

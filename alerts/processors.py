@@ -16,9 +16,9 @@ from alerts.words import (
     FAUST_REMAINING,
     FAUST_UP,
     FRESH,
-    KNOWN_LAG_RECORDS,
-    LAG_SECONDS,
+    KNOWN_LAG,
     LAST_KNOWN,
+    LATE_BY,
     RECORDS_WRITTEN,
 )
 
@@ -83,8 +83,6 @@ _dead_letters = by(
     f"and on (cluster) {before(series(CLUSTER_UP), LAST_KNOWN, '15m')})",
 )
 
-_known_lag = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
-_late_by = Number("age", Format.SECONDS, LAG_SECONDS, window=LAST_KNOWN)
 _count = Number(VALUE, Format.COUNT)
 
 PROCESSOR_RULES: tuple[Rule, ...] = (
@@ -98,7 +96,7 @@ PROCESSOR_RULES: tuple[Rule, ...] = (
         summary="A Faust worker has gone silent, and no other has taken its place.",
         description="Workers of the Faust app {consumer} on cluster {cluster} that stopped reporting without having "
         "been stopped: {value}. Records known to wait: {records}; age of the oldest: {age}.",
-        numbers=(_count, _known_lag, _late_by),
+        numbers=(_count, KNOWN_LAG, LATE_BY),
         subject=FAUST_UP,
     ),
     Rule(
@@ -111,7 +109,7 @@ PROCESSOR_RULES: tuple[Rule, ...] = (
         summary="A Faust app fails on many of its records.",
         description="The Faust app {consumer} on cluster {cluster} failed on {value} of its records in the last 15 "
         "minutes. Records known to wait: {records}.",
-        numbers=(Number(VALUE, Format.SHARE), _known_lag),
+        numbers=(Number(VALUE, Format.SHARE), KNOWN_LAG),
         subject=FAUST_UP,
     ),
     Rule(
@@ -125,7 +123,7 @@ PROCESSOR_RULES: tuple[Rule, ...] = (
         description="Workers of the Faust app {consumer} on cluster {cluster} that read their tables back from "
         "changelogs and do not get on: {value}. Changelog records that the last of them has still to read: "
         "{remaining}; records known to wait: {records}.",
-        numbers=(_count, Number("remaining", Format.COUNT, FAUST_REMAINING), _known_lag),
+        numbers=(_count, Number("remaining", Format.COUNT, FAUST_REMAINING), KNOWN_LAG),
         subject=FAUST_UP,
     ),
     Rule(

@@ -10,17 +10,18 @@ from alerts.words import (
     FRESH,
     INFLIGHT_SECONDS,
     INPUT_ROWS,
+    KNOWN_LAG,
     KNOWN_LAG_RECORDS,
-    LAG_SECONDS,
     LAST_COMMIT,
     LAST_KNOWN,
+    LATE_BY,
     OBJECTIVE_SECONDS,
     STATE_ROWS,
     TRIGGER_SECONDS,
     WATERMARK,
     health,
 )
-from monitor.model import Health
+from monitor.model import Health, Kind
 
 UNTRIGGERED_SECONDS = 1800
 """What is long for a query whose trigger interval is not in the settings."""
@@ -54,7 +55,7 @@ def _too_long(seconds: str, triggers: int, least: int) -> str:
 
 _stuck = by("max", CONSUMER, _too_long(_inflight, 10, 600))
 
-_SPARK = equals("kind", "spark")
+_SPARK = equals("kind", Kind.SPARK)
 
 
 def _judged(value: Health) -> str:
@@ -109,10 +110,8 @@ _state_growing = (
     f"and {by('max', CONSUMER, f'resets({_state}[6h])')} == 0"
 )
 
-_known_lag = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
 _trigger_number = Number("trigger", Format.SECONDS, TRIGGER_SECONDS)
 _duration = Number(VALUE, Format.SECONDS)
-_late_by = Number("age", Format.SECONDS, LAG_SECONDS, window=LAST_KNOWN)
 _since = Number("since", Format.SECONDS, LAST_COMMIT, window=LAST_KNOWN, since=True)
 
 SPARK_RULES: tuple[Rule, ...] = (
@@ -126,7 +125,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query's micro-batches take longer than its trigger interval.",
         description="A micro-batch of the query {consumer} on cluster {cluster} took {value}, or has been in flight "
         "for that long; its trigger interval is {trigger}. Records known to wait: {records}.",
-        numbers=(_duration, _trigger_number, _known_lag),
+        numbers=(_duration, _trigger_number, KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -139,7 +138,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query's micro-batch does not end.",
         description="A micro-batch of the query {consumer} on cluster {cluster} was planned {value} ago and is not "
         "committed; its trigger interval is {trigger}. Records known to wait: {records}.",
-        numbers=(_duration, _trigger_number, _known_lag),
+        numbers=(_duration, _trigger_number, KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -152,7 +151,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query plans no micro-batches any more, and records wait for it.",
         description="The query {consumer} on cluster {cluster} committed its last micro-batch {value} ago and has none "
         "in flight; its trigger interval is {trigger}. Records known to wait: {records}.",
-        numbers=(_duration, _trigger_number, _known_lag),
+        numbers=(_duration, _trigger_number, KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -165,7 +164,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query has gone without a word, and records wait for it.",
         description="The query {consumer} on cluster {cluster} does nothing any more and has not said that it ended; "
         "its last commit is {since} ago. Records known to wait: {records}; age of the oldest: {age}.",
-        numbers=(_since, _known_lag, _late_by),
+        numbers=(_since, KNOWN_LAG, LATE_BY),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -178,7 +177,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query has ended, and records wait for it.",
         description="The query {consumer} on cluster {cluster} said that it ended; its last commit is {since} ago. "
         "Records known to wait: {records}; age of the oldest: {age}.",
-        numbers=(_since, _known_lag, _late_by),
+        numbers=(_since, KNOWN_LAG, LATE_BY),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -191,7 +190,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query has ended with an exception, and records wait for it.",
         description="The query {consumer} on cluster {cluster} said that it ended with an exception; its last commit "
         "is {since} ago. Records known to wait: {records}; age of the oldest: {age}.",
-        numbers=(_since, _known_lag, _late_by),
+        numbers=(_since, KNOWN_LAG, LATE_BY),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(
@@ -204,7 +203,7 @@ SPARK_RULES: tuple[Rule, ...] = (
         summary="A Spark query reads, but its watermark stands still.",
         description="The watermark of the query {consumer} on cluster {cluster} is {value} old and has not moved for "
         "30 minutes, though the query reads. Records known to wait: {records}.",
-        numbers=(_duration, _known_lag),
+        numbers=(_duration, KNOWN_LAG),
         subject=OBJECTIVE_SECONDS,
     ),
     Rule(

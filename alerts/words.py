@@ -1,8 +1,9 @@
-"""The metrics that rules read, by short names, and the windows that they are read through."""
+"""What rules share: metrics by short names, the windows they are read through, numbers that many texts tell."""
 
 from __future__ import annotations
 
 from alerts.promql import CONSUMER, Matcher, by, differs, equals, last, series
+from alerts.rule import Format, Number
 
 FRESH = "3m"
 """How old a sample may be and still count as now: two lost scrapes at Prometheus' default interval of 1 minute."""
@@ -51,6 +52,9 @@ FAUST_EVENTS = "streamgauge_faust_events_total"
 FAUST_ERRORS = "streamgauge_faust_event_errors_total"
 FAUST_RECOVERING = "streamgauge_faust_recovering"
 FAUST_REMAINING = "streamgauge_faust_recovery_remaining_records"
+
+KNOWN_LAG = Number("records", Format.COUNT, KNOWN_LAG_RECORDS)
+LATE_BY = Number("age", Format.SECONDS, LAG_SECONDS, window=LAST_KNOWN)
 
 REST = differs("partition", "rest")
 """Leaves out the series that stands for the partitions of a topic that are not exposed one by one."""

@@ -14,6 +14,7 @@ from pathlib import PurePath
 
 import yaml
 
+from alerts.grafana import DATASOURCE_UID, FOLDER
 from alerts.prometheus import dump
 from dashboards.board import Board, text_of
 from dashboards.consumer import CONSUMER_BOARD
@@ -28,9 +29,6 @@ BOARDS: tuple[Board, ...] = (OVERVIEW, CONSUMER_BOARD, TOPIC_BOARD, SPARK_BOARD,
 
 BOARDS_FOLDER = "dashboards"
 CONFIG_MAPS_FOLDER = "configmaps"
-
-FOLDER = "streamgauge"
-"""The folder that the boards are in, in Grafana."""
 
 SIDECAR_LABEL, SIDECAR_FOLDER = "grafana_dashboard", "grafana_folder"
 """What the sidecar of Grafana's Helm chart looks for: the label, and for folders the annotation."""
@@ -93,7 +91,7 @@ def _provider(boards_path: PurePath) -> str:
         "orgId": 1,
         "type": "file",
         "folder": FOLDER,
-        "folderUid": "streamgauge",
+        "folderUid": FOLDER,
         "disableDeletion": False,
         "allowUiUpdates": False,
         "updateIntervalSeconds": 30,
@@ -105,7 +103,7 @@ def _provider(boards_path: PurePath) -> str:
 def _datasource(prometheus_url: str, scrape_interval: str) -> str:
     datasource = {
         "name": "streamgauge",
-        "uid": "streamgauge-prometheus",
+        "uid": DATASOURCE_UID,
         "orgId": 1,
         "type": "prometheus",
         "access": "proxy",

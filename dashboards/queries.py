@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alerts.promql import CONSUMER, Matcher, by, differs, equals, matches, series
-from alerts.words import LAG_SECONDS, LAG_SECONDS_BOUND, OBJECTIVE_SECONDS, REST
+from alerts.words import LAG_SECONDS, LAG_SECONDS_BOUND, OBJECTIVE_SECONDS
 from monitor.catalog import BY_NAME
 from monitor.model import Health
 
@@ -137,6 +137,3 @@ def alerts(*more: Matcher) -> str:
 
 NO_WATCHDOG = differs("severity", "none")
 """Leaves out the alert that always fires."""
-
-SINGLE_PARTITIONS = REST
-"""Leaves out the series that stands for the partitions of a topic that are not exposed one by one."""

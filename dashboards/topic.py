@@ -16,6 +16,7 @@ from alerts.words import (
     POSITION_LAG_SECONDS,
     RECORDS_READ,
     RECORDS_WRITTEN,
+    REST,
     TOPIC_ABANDONED,
     TOPIC_LAG_RECORDS,
 )
@@ -35,7 +36,7 @@ from dashboards.panels import (
     table,
     unit_of,
 )
-from dashboards.queries import NO_WATCHDOG, POSITION, SINGLE_PARTITIONS, WORST, Chosen, alerts, worst
+from dashboards.queries import NO_WATCHDOG, POSITION, WORST, Chosen, alerts, worst
 
 CHOSEN = Chosen(one=("cluster", "topic"), many=("partition",))
 
@@ -57,7 +58,7 @@ def _written(at: str = "") -> str:
 
 def _unread(at: str = "") -> str:
     """Return how many records each reader has still to read of each partition."""
-    return by("max", POSITION, f"{CHOSEN(POSITION_LAG_RECORDS, SINGLE_PARTITIONS)}{at}")
+    return by("max", POSITION, f"{CHOSEN(POSITION_LAG_RECORDS, REST)}{at}")
 
 
 def _share_unread(at: str = "") -> str:
