@@ -8,8 +8,8 @@ if the rules had been loaded at the first evaluation.
 from __future__ import annotations
 
 import base64
+import http.client
 import json
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +58,16 @@ class Span:
         return self.begin + (len(self) - 1) * self.step
 
 
+class _EveryAnswer(urllib.request.HTTPErrorProcessor):
+    """Whatever the status, an answer is one. None is followed: what logs in here is nobody else's."""
+
+    def http_response(self, request: Any, response: Any) -> Any:
+        """Return the answer as it is."""
+        return response
+
+    https_response = http_response
+
+
 class Prometheus:
     """The query API of a Prometheus, or of something that answers like one (Thanos, Mimir, VictoriaMetrics)."""
 
@@ -74,6 +84,7 @@ class Prometheus:
         self.url = url.rstrip("/")
         self.warnings: list[str] = []
         self._headers = {**(headers or {}), "Accept": "application/json"}
+        self._opener = urllib.request.build_opener(_EveryAnswer())
 
     def alarms(self, expression: str, span: Span) -> Alarms:
         """Return the values of an expression by its labels and by evaluation.
@@ -99,15 +110,17 @@ class Prometheus:
     def _post(self, path: str, form: bytes) -> dict[str, Any]:
         request = urllib.request.Request(f"{self.url}{path}", form, self._headers)  # noqa: S310 (http or https, see above)
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:  # noqa: S310
-                body = response.read()
-        except urllib.error.HTTPError as exc:
-            raise UnreachableError(self._refused(exc.code, exc.read())) from exc
+            with self._opener.open(request, timeout=ANSWER_SECONDS) as response:
+                status, body = response.status, response.read()
         except (OSError, ValueError) as exc:
             reason = getattr(exc, "reason", None) or exc
             reason = getattr(reason, "strerror", None) or reason
             msg = f"cannot ask Prometheus at {self.url}: {reason}; give its address with --prometheus"
             raise UnreachableError(msg) from exc
+        except http.client.HTTPException as exc:  # no HTTP, or half of an answer; its text may hold anything
+            raise self._no_prometheus() from exc
+        if status != http.client.OK:
+            raise UnreachableError(self._refused(status, body))
         return self._read(body)
 
     def _read(self, body: bytes) -> dict[str, Any]:
@@ -117,8 +130,12 @@ class Prometheus:
                 return answer
         except (ValueError, KeyError, TypeError):
             pass
-        msg = f"{self.url} does not answer like a Prometheus; give the address of one with --prometheus"
-        raise UnreachableError(msg)
+        raise self._no_prometheus()
+
+    def _no_prometheus(self) -> UnreachableError:
+        return UnreachableError(
+            f"{self.url} does not answer like a Prometheus; give the address of one with --prometheus"
+        )
 
     def _refused(self, status: int, body: bytes) -> str:
         if status in {401, 403}:

@@ -21,6 +21,7 @@ from prometheus_servers import needs_prometheus
 from alerts.backtest import Prometheus, Span, login, replay
 from alerts.grafana import inlined
 from alerts.rules import ALL_RULES
+from monitor.cli.alerts_backtest import LABELS
 from monitor.cli.main import streamgauge
 
 OVER_OBJECTIVE = "StreamgaugeConsumerOverObjective"
@@ -212,16 +213,22 @@ def test_wrong_usage_is_one_line(arguments, complaint):
 
 
 @contextmanager
-def answering(status, body, seen=None):
-    """A server that answers everything with this; gives its address."""
+def answering(status, body, seen=None, headers=None):
+    """A server that answers everything with this, without a status with nothing else; gives its address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_POST(self):
             if seen is not None:
                 seen.append(self.headers.get("Authorization"))
-            self.send_response(status)
-            self.end_headers()
+            if status is not None:
+                self.send_response(status)
+                for each in (headers or {}).items():
+                    self.send_header(*each)
+                self.end_headers()
             self.wfile.write(body.encode())
+
+        def do_GET(self):
+            self.do_POST()
 
         def log_message(self, *_):
             pass
@@ -246,6 +253,13 @@ MATRIX = {"status": "success", "data": {"resultType": "matrix", "result": []}}
         pytest.param(200, "<html>hello</html>", "does not answer like a Prometheus", id="a page"),
         pytest.param(
             200, json.dumps({"status": "success", "data": []}), "does not answer like a Prometheus", id="else"
+        ),
+        pytest.param(None, "SSH-2.0-\x1b[31m\r\n", "does not answer like a Prometheus", id="no HTTP"),
+        pytest.param(
+            None, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", "does not answer like a Prometheus", id="half"
+        ),
+        pytest.param(
+            None, "HTTP/1.1 422 No\r\nContent-Length: 99\r\n\r\n{", "does not answer like a Prometheus", id="half a no"
         ),
         pytest.param(404, "not found", "answers HTTP 404 and not like a Prometheus", id="nothing there"),
         pytest.param(401, "", "wants a log-in (HTTP 401): set STREAMGAUGE_PROMETHEUS_TOKEN", id="log-in"),
@@ -296,6 +310,22 @@ def test_a_log_in_comes_from_the_environment(environ, sent):
 
     assert {} == alarms
     assert [sent] == seen
+
+
+def test_a_log_in_goes_nowhere_else():
+    """Who points to somebody else is no Prometheus: one line, and the other hears nothing."""
+    seen = []
+    with answering(200, json.dumps(MATRIX), seen) as other, answering(302, "", headers={"Location": other}) as address:
+        result = run("--prometheus", address, env={"STREAMGAUGE_PROMETHEUS_TOKEN": "t"})
+
+    assert [] == seen
+    assert (3, f"streamgauge: {address} answers HTTP 302 and not like a Prometheus; give the address of one with "
+            "--prometheus\n") == (result.exit_code, result.stderr)  # fmt: skip
+
+
+def test_every_label_of_an_alert_is_printed():
+    """Else two alerts would look like one."""
+    assert {label for rule in ALL_RULES for label in rule.labels} == set(LABELS)
 
 
 def test_warnings_are_passed_on():
