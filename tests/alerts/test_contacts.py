@@ -1,12 +1,11 @@
 """Whom alerts go to: by severity, with every secret left to the environment, in Alertmanager and in Grafana alike."""
 
-import os
 import re
-import shutil
 import typing
 
 import pytest
 import yaml
+from prometheus_servers import needs_amtool
 
 from alerts import grafana
 from alerts.alertmanager import check, filled, render
@@ -24,11 +23,6 @@ from alerts.contacts import (
 from alerts.rule import Severity
 from monitor.errors import UnreachableError, UsageError
 from monitor.settings import AlertSeverity, Notifications, Settings
-
-needs_amtool = pytest.mark.skipif(
-    shutil.which("amtool") is None and not os.environ.get("CI"),
-    reason="amtool is not on PATH (Debian: package prometheus-alertmanager)",
-)
 
 SMTP = {"smarthost": "smtp.example.org:587", "sender": "streamgauge@example.org", "username": "streamgauge"}
 KINDS = {

@@ -7,14 +7,12 @@ would do.
 
 import json
 import re
-import urllib.parse
-import urllib.request
 
 import pytest
 import yaml
 from case_samples import BASES, CASES, minute
 from grafana_evaluator import GrafanaRule
-from prometheus_servers import needs_prometheus
+from prometheus_servers import asked, needs_prometheus
 
 from alerts import grafana
 from alerts.cases import case_files
@@ -48,9 +46,8 @@ class Asked:
 
     def range(self, expression):
         end = self.base + 60 * self.minutes
-        form = urllib.parse.urlencode({"query": expression, "start": self.base, "end": end, "step": 60})
-        with urllib.request.urlopen(f"{self.address}/api/v1/query_range", form.encode()) as answer:  # noqa: S310
-            result = json.load(answer)["data"]["result"]
+        span = {"start": self.base, "end": end, "step": 60}
+        result = asked(self.address, "/api/v1/query_range", query=expression, **span)["result"]
         moments = {}
         for series in result:
             labels = frozenset((name, value) for name, value in series["metric"].items() if name != "__name__")
@@ -79,12 +76,12 @@ def test_grafana_fires_when_prometheus_does(name, case, backfilled_prometheus):
 
     firing = {at: rule.evaluate(base + 60 * at) for at in range(minutes + 1)}
 
-    for asked in case["alert_rule_test"]:
-        expected = sorted(asked["exp_alerts"], key=in_any_order)
-        actual = sorted(firing[minute(asked["eval_time"])], key=in_any_order)
-        if asked["eval_time"] in KEPT[name, case["name"]]:
+    for question in case["alert_rule_test"]:
+        expected = sorted(question["exp_alerts"], key=in_any_order)
+        actual = sorted(firing[minute(question["eval_time"])], key=in_any_order)
+        if question["eval_time"] in KEPT[name, case["name"]]:
             expected, actual = ([each["exp_labels"] for each in alerts] for alerts in (expected, actual))
-        assert expected == actual, asked["eval_time"]
+        assert expected == actual, question["eval_time"]
 
 
 def test_file_and_api_hold_the_same_rules():

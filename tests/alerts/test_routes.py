@@ -1,23 +1,17 @@
 """Which receiver an alert goes to, and what is muted by what."""
 
-import os
 import re
-import shutil
 import subprocess
 
 import pytest
 import yaml
+from prometheus_servers import needs_amtool
 
 from alerts.alertmanager import FILE_NAME, INHIBITIONS, check, filled, render
 from alerts.contacts import receiver_name
 from alerts.rule import Severity
 from alerts.rules import ALL_RULES
 from monitor.errors import StreamgaugeError, UnreachableError
-
-needs_amtool = pytest.mark.skipif(
-    shutil.which("amtool") is None and not os.environ.get("CI"),
-    reason="amtool is not on PATH (Debian: package prometheus-alertmanager)",
-)
 
 
 @needs_amtool

@@ -4,13 +4,12 @@ promtool is started twice: once with every test file, once with every broken rul
 no more rules than it asks about, which is much faster than with all of them.
 """
 
-import os
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prometheus_servers import needs_promtool
 
 from alerts import promtool
 from alerts.cases import asked_about, case_files, documents, jobs, read_as_text
@@ -25,11 +24,6 @@ WRITTEN = {
 """Written by hand in promtool's format, for what takes two rules or many series."""
 
 RULE_TESTS = {**WRITTEN, **documents()}
-
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None and not os.environ.get("CI"),
-    reason="promtool is not on PATH (Debian: package prometheus)",
-)
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,12 @@
 The reading here is independent of how expressions are built: it takes the finished text apart.
 """
 
-import os
 import re
-import shutil
 import subprocess
 
 import pytest
 import yaml
+from prometheus_servers import needs_promtool
 
 from alerts.rules import ALL_RULES, RECORDS, WATCHDOG
 from dashboards.board import ALL
@@ -150,10 +149,7 @@ def test_counters_are_only_read_as_rates(expression):
         assert is_rated == is_counter or (is_counter and is_looked_for)
 
 
-@pytest.mark.skipif(
-    shutil.which("promtool") is None and not os.environ.get("CI"),
-    reason="promtool is not on PATH (Debian: package prometheus)",
-)
+@needs_promtool
 def test_every_expression_parses(tmp_path):
     """Prometheus' parser takes each of them, with the variables filled in."""
     texts = [substituted(each.values[0]) for each in EXPRESSIONS]

@@ -15,16 +15,15 @@ import pytest
 import pytest_asyncio
 import yaml
 from board_reader import ALL, filled, panels_of, queries_of
-from board_scenario import Played
-from prometheus_api import scraping, until
+from board_scenario import EVERYTHING, Played
+from prometheus_api import scraping, serving, until
 from prometheus_servers import PATIENCE_SECONDS, needs_prometheus
 
 from alerts.prometheus import render
 from alerts.rules import ALL_RULES
 from dashboards.files import BOARDS
 from monitor.publish.exposition import Exposition
-from monitor.publish.http import HttpServer, Published
-from monitor.settings import Metrics
+from monitor.publish.http import Published
 
 pytestmark = [
     pytest.mark.integration,
@@ -33,7 +32,6 @@ pytestmark = [
 ]
 
 CYCLE_SECONDS = 1.0
-EVERYTHING = Metrics(committed_offset=True, lag_seconds_bound=True, lost_records=True, owner_info=True)
 SPAN, RATE = "5m", "10s"
 
 ONE = {"cluster": "shop", "kind": "group", "topic": "orders"}
@@ -59,26 +57,14 @@ QUERIES = sorted(
 @asynccontextmanager
 async def monitor():
     """Reports of the shop, served as the service serves them; yields the port."""
-    played, exposition, latest = Played(time.time(), CYCLE_SECONDS), Exposition(EVERYTHING), []
+    played, exposition = Played(time.time(), CYCLE_SECONDS), Exposition(EVERYTHING)
 
     def publish():
         report = played.report()
-        latest[:] = [Published(report, exposition.render(report), True)]
+        return Published(report, exposition.render(report), complete=True)
 
-    async def run():
-        while True:
-            publish()
-            await asyncio.sleep(max(0.0, played.due_at - time.time()))
-
-    server = HttpServer("127.0.0.1", 0, lambda: latest[0] if latest else None)
-    _, port = await server.start()
-    running = asyncio.create_task(run())
-    try:
+    async with serving(publish, lambda: played.due_at - time.time()) as port:
         yield port
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await server.stop()
 
 
 def hasty_rules():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_api import serving
 from prometheus_servers import asked, needs_prometheus, prometheus
 
 from alerts.haste import hastened, hastened_record
@@ -21,7 +22,7 @@ from alerts.rules import ALL_RULES, RECORDS
 from monitor.derive.report import derive, observe
 from monitor.model import Report
 from monitor.publish.exposition import Exposition
-from monitor.publish.http import HttpServer, Published
+from monitor.publish.http import Published
 from monitor.settings import Metrics
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -59,26 +60,13 @@ class Watched(Observing):
 async def monitor():
     """Gives the port on which a new report of all that is served with every scrape interval."""
     rows, watched, exposition = xl.layout(), Watched(), Exposition(Metrics())
-    latest = []
 
     def publish():
         report = watched.report(rows)
-        latest[:] = [Published(report, exposition.render(report), complete=True)]
+        return Published(report, exposition.render(report), complete=True)
 
-    async def run():
-        while True:
-            await asyncio.to_thread(publish)
-            await asyncio.sleep(60 / FASTER)
-
-    server = HttpServer("127.0.0.1", 0, lambda: latest[0] if latest else None)
-    _, port = await server.start()
-    running = asyncio.create_task(run())
-    try:
+    async with serving(publish, lambda: 60 / FASTER) as port:
         yield port
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await server.stop()
 
 
 async def test_all_rules_are_evaluated_within_a_tenth_of_their_interval(tmp_path):

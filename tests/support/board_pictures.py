@@ -10,32 +10,30 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from board_painter import WIDTH, Painter, Source
 from board_reader import Choice
-from board_scenario import OUT, Played
-from prometheus_servers import asked, prometheus
+from board_scenario import EVERYTHING, OUT, Played
+from prometheus_servers import asked, backfilled
 
 from alerts.prometheus import render as rules_text
+from alerts.replay import whole_seconds
 from alerts.rules import ALL_RULES, RECORDS
 from dashboards.files import BOARDS
 from monitor.publish.exposition import Exposition
-from monitor.settings import Metrics
 
 START, INTERVAL, CYCLES = 1_795_000_000.0, 15.0, 920
 """When the played hours begin, a cycle's seconds and how many: the end is in the middle of catching up."""
 
 SPAN = 3 * 3600
 LOOK_BACK = "20s"
-EVERYTHING = Metrics(committed_offset=True, lag_seconds_bound=True, lost_records=True, owner_info=True)
 
 SHOP = {"cluster": "shop", "kind": "group", "consumer": "fraud-detection", "topic": "payments"}
 CHOSEN: dict[str, dict[str, Choice]] = {"consumer": SHOP, "topic": SHOP}
@@ -59,19 +57,13 @@ def played_samples(cycles: int = CYCLES, out: tuple[int, int] = OUT) -> str:
     return "\n".join([*lines, "# EOF", ""])
 
 
-@contextmanager
-def remembering(folder: Path, *samples: str) -> Iterator[str]:
+def remembering(folder: Path, *samples: str) -> AbstractContextManager[str]:
     """Run a Prometheus that has these samples as if it had scraped them; gives its address.
 
     A scrape marks a series that has gone. These samples cannot, so that a value would be taken for the present one
     for five minutes: instead it is for one interval and a little.
     """
-    for text in samples:
-        (folder / "samples.txt").write_text(text)
-        command = "promtool tsdb create-blocks-from --max-block-duration=50000h openmetrics samples.txt data"
-        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-    with prometheus(folder, "--storage.tsdb.retention.time=100y", f"--query.lookback-delta={LOOK_BACK}") as address:
-        yield address
+    return backfilled(folder, *samples, options=[f"--query.lookback-delta={LOOK_BACK}"])
 
 
 def _of_target(line: str) -> str:
@@ -86,12 +78,14 @@ def alerts_samples(address: str, start: float, end: float, step: int = 15) -> st
     """Return the alerts that fire between two moments, as Prometheus would write them, evaluated with each scrape."""
     lines = []
     for rule in ALL_RULES:
+        hold = whole_seconds(rule.hold)
+        assert hold is not None, rule.name
         found = asked(address, "/api/v1/query_range", query=rule.expression, start=start, end=end, step=step)["result"]
         for series in found:
             since = last = -math.inf
             for at, _ in series["values"]:
                 since, last = (since if at - last <= step else at), at
-                if at - since >= _seconds(rule.hold):
+                if at - since >= hold:
                     labels = {
                         **series["metric"],
                         "alertname": rule.name,
@@ -101,11 +95,6 @@ def alerts_samples(address: str, start: float, end: float, step: int = 15) -> st
                     text = ",".join(f'{key}="{value}"' for key, value in labels.items() if key != "__name__")
                     lines.append(f"ALERTS{{{text}}} 1 {at}")
     return "\n".join([*lines, "# EOF", ""])
-
-
-def _seconds(duration: str) -> float:
-    number, unit = re.fullmatch(r"(\d+)([smhd])", duration).groups()  # type: ignore[union-attr]
-    return float(number) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
 
 
 # --- pictures ----------------------------------------------------------------------------------------

@@ -30,6 +30,10 @@ from monitor.model import (
     TopicPartition,
     Why,
 )
+from monitor.settings import Metrics
+
+EVERYTHING = Metrics(committed_offset=True, lag_seconds_bound=True, lost_records=True, owner_info=True)
+"""The settings under which no panel is empty."""
 
 HOUR = 3600.0
 TOPICS = {"orders": (6, 20.0), "payments": (3, 5.5), "clicks": (12, 160.0), "readings": (4, 25.0), "legacy": (2, 1.0)}

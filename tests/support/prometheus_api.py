@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes a port every second, and its API."""
+"""A real Prometheus that scrapes a port every second, and its API; and a monitor of which only the answers are real."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 import yaml
 from prometheus_servers import PATIENCE_SECONDS, prometheus
+
+from monitor.publish.http import HttpServer, Published
 
 
 class Prometheus:
@@ -53,6 +55,27 @@ async def until(question: Callable[[], Awaitable[Any]]) -> Any:
         assert time.monotonic() < deadline, f"{question} is still {answer!r} after {PATIENCE_SECONDS:g} s"
         await asyncio.sleep(0.2)
     return answer
+
+
+@asynccontextmanager
+async def serving(publish: Callable[[], Published], wait_seconds: Callable[[], float]) -> AsyncIterator[int]:
+    """Serve what is published as the service serves it, and publish anew after each wait; gives the port."""
+    latest: list[Published] = []
+
+    async def run() -> None:
+        while True:
+            latest[:] = [await asyncio.to_thread(publish)]
+            await asyncio.sleep(max(0.0, wait_seconds()))
+
+    server = HttpServer("127.0.0.1", 0, lambda: latest[0] if latest else None)
+    _, port = await server.start()
+    running = asyncio.create_task(run())
+    try:
+        yield port
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await server.stop()
 
 
 @asynccontextmanager

@@ -19,6 +19,14 @@ needs_prometheus = pytest.mark.skipif(
     not (shutil.which("prometheus") and shutil.which("promtool")) and not os.environ.get("CI"),
     reason="prometheus and promtool are not on PATH (Debian: package prometheus)",
 )
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None and not os.environ.get("CI"),
+    reason="promtool is not on PATH (Debian: package prometheus)",
+)
+needs_amtool = pytest.mark.skipif(
+    shutil.which("amtool") is None and not os.environ.get("CI"),
+    reason="amtool is not on PATH (Debian: package prometheus-alertmanager)",
+)
 needs_alertmanager = pytest.mark.skipif(
     shutil.which("prometheus-alertmanager") is None and not os.environ.get("CI"),
     reason="prometheus-alertmanager is not on PATH (Debian: package prometheus-alertmanager)",
@@ -70,14 +78,13 @@ def prometheus(folder, *options, config="{}\n"):
 
 
 @contextmanager
-def backfilled(folder, openmetrics):
+def backfilled(folder, *openmetrics, options=()):
     """A Prometheus that has these samples and scrapes nobody; gives its address."""
-    (folder / "samples.txt").write_text(openmetrics)
-    subprocess.run(
-        ["promtool", "tsdb", "create-blocks-from", "--max-block-duration=50000h", "openmetrics", "samples.txt", "data"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
-    with prometheus(folder, "--storage.tsdb.retention.time=100y") as address:
+    for text in openmetrics:
+        (folder / "samples.txt").write_text(text)
+        command = "promtool tsdb create-blocks-from --max-block-duration=50000h openmetrics samples.txt data"
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    with prometheus(folder, "--storage.tsdb.retention.time=100y", *options) as address:
         yield address
 
 
