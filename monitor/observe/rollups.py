@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from monitor.model import Consumer, Failure, Kind, LastHour
-from monitor.observe.spark.listener_topic import Read, TopicTail
+from monitor.observe.kafka.topic_tail import Read, TopicTail
 from monitor.records import ROLLUPS_TOPIC, RefusedError, Rollup, read_rollup
 from monitor.settings import Cluster
 

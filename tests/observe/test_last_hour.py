@@ -1,9 +1,9 @@
 """The last hour from rollups: which windows count, and how much each."""
 
 from monitor.model import Consumer, Failure, Kind, LastHour
+from monitor.observe.kafka.record_batches import Record
+from monitor.observe.kafka.topic_tail import Read
 from monitor.observe.rollups import RollupSource
-from monitor.observe.spark.listener_records import Record
-from monitor.observe.spark.listener_topic import Read
 from monitor.records import Rollup
 from monitor.settings import Cluster
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from monitor.model import Failure, FaustSnapshot, FaustWorker
 from monitor.observe.faust.reports import RefusedError, read_report
-from monitor.observe.spark.listener_topic import Read, TopicTail
+from monitor.observe.kafka.topic_tail import Read, TopicTail
 from monitor.settings import Cluster
 
 TOPIC = "streamgauge.faust"

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.model import Failure, SparkQuery, SparkSnapshot
+from monitor.observe.kafka.topic_tail import Read, TopicTail
 from monitor.observe.spark.driver import DriverLook, DriverSource
 from monitor.observe.spark.join import LISTENER, join
 from monitor.observe.spark.listener import Told
 from monitor.observe.spark.listener_http import Inbox
-from monitor.observe.spark.listener_topic import Read, TopicTail
 from monitor.settings import Cluster
 
 

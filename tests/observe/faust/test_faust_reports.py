@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from monitor.model import Consumer, Failure, Kind
 from monitor.observe.faust.reports import RefusedError, read_report
 from monitor.observe.faust.source import FORGET_SECONDS, FaustSource
-from monitor.observe.spark.listener_records import Record
-from monitor.observe.spark.listener_topic import Read
+from monitor.observe.kafka.record_batches import Record
+from monitor.observe.kafka.topic_tail import Read
 from monitor.settings import Cluster
 
 AT = 1_795_000_000.0

@@ -5,8 +5,8 @@ import pytest
 from told_events import T0, kafka_progress, message
 
 from monitor.model import Consumer, Failure, Kind, SparkQuery, SparkSnapshot
-from monitor.observe.spark.listener_records import Record
-from monitor.observe.spark.listener_topic import Read
+from monitor.observe.kafka.record_batches import Record
+from monitor.observe.kafka.topic_tail import Read
 from monitor.observe.spark.source import SparkSource
 from monitor.settings import Cluster, SparkEvents
 

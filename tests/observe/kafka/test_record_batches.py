@@ -7,9 +7,8 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitor.observe.kafka.wire import MalformedError
-from monitor.observe.spark import listener_records
-from monitor.observe.spark.listener_records import (
+from monitor.observe.kafka import record_batches
+from monitor.observe.kafka.record_batches import (
     Record,
     decode_fetch,
     decode_times,
@@ -17,6 +16,7 @@ from monitor.observe.spark.listener_records import (
     records,
     skip_batch,
 )
+from monitor.observe.kafka.wire import MalformedError
 
 PLAIN, GZIP = 0, 1
 VALUES = st.none() | st.binary(max_size=50)
@@ -116,7 +116,7 @@ def test_good_batches_before_a_bad_one_are_kept():
 
 def test_a_small_batch_does_not_become_a_large_one(monkeypatch):
     """What would be too large when unpacked is not unpacked any further."""
-    monkeypatch.setattr(listener_records, "LARGEST_BATCH", 100_000)
+    monkeypatch.setattr(record_batches, "LARGEST_BATCH", 100_000)
     with pytest.raises(MalformedError, match="larger than 100,000 bytes when unpacked"):
         records(batch(0, [(1, None, bytes(200_000))], codec=GZIP), 0)
 

@@ -1,7 +1,7 @@
-"""The topic that listeners write to, read from about an hour ago on: what is new, once a cycle.
+"""A topic that reports are written to, read from some time ago on: what is new, once a cycle.
 
-No group and no commits: an observer leaves no traces, and after a restart it reads that hour again. Every partition is
-read, from the leaders, over connections of its own, so that a flood of events cannot hold up what lag is read from.
+No group and no commits: an observer leaves no traces, and after a restart it reads that time again. Every partition is
+read, from the leaders, over connections of its own, so that a flood of reports cannot hold up what lag is read from.
 What is read in one cycle is bounded in time and in bytes; the rest comes with the next.
 """
 
@@ -19,8 +19,7 @@ from monitor.errors import TransportError
 from monitor.model import Failure, Why, why_name
 from monitor.observe.kafka import wire
 from monitor.observe.kafka.cluster import Brokers, MapKeeper, Poll, now
-from monitor.observe.kafka.transport import Address, KafkaTransport, Transport, addresses
-from monitor.observe.spark.listener_records import (
+from monitor.observe.kafka.record_batches import (
     FETCH,
     FETCH_VERSION,
     Fetched,
@@ -31,6 +30,7 @@ from monitor.observe.spark.listener_records import (
     records,
     skip_batch,
 )
+from monitor.observe.kafka.transport import Address, KafkaTransport, Transport, addresses
 from monitor.settings import Cluster, Filter
 
 LOOK_BACK_SECONDS = 3600.0

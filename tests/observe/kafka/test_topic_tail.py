@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Producer
 from kafka_feed import create_topics
 
-from monitor.observe.spark.listener_topic import TopicTail
+from monitor.observe.kafka.topic_tail import TopicTail
 from monitor.settings import Cluster
 
 pytestmark = pytest.mark.integration
