@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 from monitor.model import Consumer, Failure, Kind, LastHour
-from monitor.observe.kafka.topic_tail import Read, TopicTail
+from monitor.observe.kafka.topic_tail import Tail, TopicTail
 from monitor.records import ROLLUPS_TOPIC, RefusedError, Rollup, read_rollup
 from monitor.settings import Cluster
 
@@ -22,14 +21,7 @@ LOOK_BACK_SECONDS = HOUR + 5 * MINUTE
 """A window is written when it has ended, and a worker may have been late."""
 
 MOST_ROLLUPS = 500_000
-"""Kept at most: of more than 8,000 consumers the oldest are dropped."""
-
-
-class Tail(Protocol):
-    """Who reads the topic: ``TopicTail``, or a fake in tests."""
-
-    async def read(self) -> Read: ...  # noqa: D102
-    async def close(self) -> None: ...  # noqa: D102
+"""Kept at most, of some 8,000 consumers; what comes beyond is a failure."""
 
 
 class RollupSource:
@@ -67,10 +59,14 @@ class RollupSource:
         await self._tail.close()
 
     def _keep(self, rollup: Rollup) -> None:
-        if rollup.window_seconds == MINUTE and rollup.cluster == self._cluster and self._count < MOST_ROLLUPS:
-            minutes = self._minutes[Consumer(Kind(rollup.kind), rollup.name)]
-            self._count += rollup.start not in minutes
-            minutes[rollup.start] = rollup
+        if rollup.window_seconds != MINUTE or rollup.cluster != self._cluster:
+            return
+        who = Consumer(Kind(rollup.kind), rollup.name)
+        is_new = rollup.start not in self._minutes.get(who, ())
+        if is_new and self._count >= MOST_ROLLUPS:
+            raise RefusedError("more rollups than are kept")
+        self._minutes[who][rollup.start] = rollup
+        self._count += is_new
 
     def _hours(self) -> dict[Consumer, LastHour]:
         since = self._clock() - HOUR

@@ -67,6 +67,16 @@ async def test_windows_that_end_within_the_hour_count_by_what_they_knew():
     assert () == failures
 
 
+async def test_more_minutes_than_are_kept_are_a_failure(monkeypatch):
+    """What is kept is still replaced by what is known later."""
+    monkeypatch.setattr("monitor.observe.rollups.MOST_ROLLUPS", 1)
+    made, _ = source([minute(1, lag_records_max=5), minute(2), minute(1, lag_records_max=7)])
+    hours, failures = await made.look()
+
+    assert (1, 7) == (hours[BILLING].minutes, hours[BILLING].lag_records_max)
+    assert ["1 records are no rollups: more rollups than are kept"] == [each.detail for each in failures]
+
+
 async def test_a_minute_counts_once_and_is_replaced_by_a_later_record():
     """As when a worker writes it again after a crash."""
     made, _ = source([minute(1), minute(1, lag_records_max=9)], [minute(1, lag_records_max=11)])

@@ -14,11 +14,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from monitor.model import Failure, FaustSnapshot, FaustWorker
 from monitor.observe.faust.reports import RefusedError, read_report
-from monitor.observe.kafka.topic_tail import Read, TopicTail
+from monitor.observe.kafka.topic_tail import Tail, TopicTail
 from monitor.settings import Cluster
 
 TOPIC = "streamgauge.faust"
@@ -33,13 +32,6 @@ SILENT_SECONDS = 2.0
 FORGET_SECONDS = 900.0
 
 MOST_WORKERS = 1000
-
-
-class Tail(Protocol):
-    """Who reads the topic: ``TopicTail``, or a fake in tests."""
-
-    async def read(self) -> Read: ...  # noqa: D102
-    async def close(self) -> None: ...  # noqa: D102
 
 
 @dataclass(slots=True)

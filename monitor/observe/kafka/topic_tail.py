@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -59,6 +60,13 @@ class Read:
         failure = Failure("topic", topic, why_name(why), detail)
         if failure not in self.failures:
             self.failures.append(failure)
+
+
+class Tail(Protocol):
+    """Who reads a topic: ``TopicTail``, or a fake in tests."""
+
+    async def read(self) -> Read: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
 
 
 class TopicTail:

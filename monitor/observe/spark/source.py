@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.model import Failure, SparkQuery, SparkSnapshot
-from monitor.observe.kafka.topic_tail import Read, TopicTail
+from monitor.observe.kafka.topic_tail import Tail, TopicTail
 from monitor.observe.spark.driver import DriverLook, DriverSource
 from monitor.observe.spark.join import LISTENER, join
 from monitor.observe.spark.listener import Told
@@ -26,13 +26,6 @@ class Checkpoints(Protocol):
     """Who reads checkpoints: ``monitor.observe.spark.checkpoint.CheckpointSource``, or a fake."""
 
     async def observe(self) -> SparkSnapshot: ...  # noqa: D102
-
-
-class Tail(Protocol):
-    """Who reads the topic of events: ``TopicTail``, or a fake."""
-
-    async def read(self) -> Read: ...  # noqa: D102
-    async def close(self) -> None: ...  # noqa: D102
 
 
 @dataclass(slots=True)
